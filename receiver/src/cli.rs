@@ -9,6 +9,7 @@ mod dissect;
 mod fsck;
 mod import;
 mod listen;
+mod trust;
 
 use std::{
     collections::BTreeMap,
@@ -137,6 +138,9 @@ enum Command {
         #[arg(long)]
         json: bool,
     },
+    /// Set the trust state of a device that has lost it
+    #[command(subcommand)]
+    Trust(trust::TrustCommand),
     /// Check a data directory for damage, without changing anything
     Fsck(fsck::FsckArgs),
 }
@@ -241,6 +245,7 @@ fn execute(command: Command, options: Options) -> Result<u8, Failure> {
             ask(&config.load()?, &Request::Suspend { reason }).map(|_| exit::DONE)
         }
         Command::DeliverNotification(arguments) => deliver_notification::run(&arguments),
+        Command::Trust(command) => trust::run(&command),
         Command::Import { config, file, yes } => import::run(&config.load()?, &file, yes),
         Command::Dissect(arguments) => dissect::run(&arguments),
         Command::Components { config, json } => components::run(&config, json),

@@ -31,6 +31,7 @@
 
 pub mod commands;
 pub mod error;
+pub mod floors;
 pub(crate) mod header;
 pub mod journal;
 pub mod journal_state;

@@ -15,7 +15,10 @@ use proto::{
 use thiserror::Error;
 
 use crate::{
-    store::journal_state::{AcceptedCampaign, InstalledManifest, JournalState, fixed},
+    store::{
+        floors::TrustState,
+        journal_state::{AcceptedCampaign, InstalledManifest, JournalState, fixed},
+    },
     update::acceptance::{
         Acceptance, AcceptanceHistory, CampaignOffer, DeviceClass, Limits, Refusal, evaluate,
     },
@@ -68,19 +71,31 @@ pub(crate) enum OfferTarget {
 pub(crate) struct Trust {
     root: Verified<Root>,
     history: DeviceHistory,
+    state: TrustState,
 }
 
 impl Trust {
     /// Restores the trust of a device, where the journal's state is of another epoch perhaps.
-    pub(crate) fn new(root: Verified<Root>, mut history: DeviceHistory, epoch: u32) -> Self {
+    pub(crate) fn new(
+        root: Verified<Root>,
+        mut history: DeviceHistory,
+        epoch: u32,
+        state: TrustState,
+    ) -> Self {
         history.change_epoch(epoch, root.epoch);
-        Self { root, history }
+        Self { root, history, state }
+    }
+
+    /// Returns the word for the server where the journal was lost.
+    pub(crate) const fn reason(&self) -> Option<&'static str> {
+        self.state.reason()
     }
 
     /// Writes the version of the root and the history into the journal.
     pub(crate) fn write_journal(&self, state: &mut JournalState) {
         state.root_version = self.root.version;
         state.epoch = self.root.epoch;
+        state.trust_state = self.state.number();
         self.history.write_journal(state);
     }
 
@@ -118,6 +133,11 @@ impl Trust {
         limits: &Limits,
         offer: &CampaignOffer<'_>,
     ) -> Result<Acceptance, Refusal> {
+        if self.state == TrustState::Lost {
+            let detail = "journal and floors were lost: set them by `receiver trust reset`";
+            let (result, detail) = (ResultCode::REFUSED, detail.to_owned());
+            return Err(Refusal { result, reason: "trust-state-lost", detail });
+        }
         let known = &self.history.accepted;
         if !known.contains_key(&kind.class) && known.len() >= MAX_CLASSES {
             let detail = "more components than the device can distinguish".to_owned();
@@ -142,6 +162,9 @@ impl Trust {
     /// Records an accepted campaign of a class; it was made after its `not_before`.
     pub(crate) fn record_accepted(&mut self, class: ClassId, campaign: &Verified<Campaign>) {
         self.history.accepted.insert(class, (campaign.sequence, campaign.digest()));
+        if self.state == TrustState::Restored {
+            self.state = TrustState::Sound;
+        }
         self.raise_clock_floor(campaign.not_before);
     }
 
@@ -200,6 +223,8 @@ pub struct DeviceHistory {
     finished: VecDeque<CampaignId>,
     /// The lower bound of the time.
     clock_floor: Utc,
+    /// The floor of every class, as a person has set it.
+    general: u64,
 }
 
 /// The manifest confirmed last of a class.
@@ -234,6 +259,7 @@ impl DeviceHistory {
             history.finished.push_back(CampaignId(fixed(id)?));
         }
         history.clock_floor = Utc::from_seconds(state.clock_floor);
+        history.general = state.general_floor;
         Ok(history)
     }
 
@@ -242,16 +268,21 @@ impl DeviceHistory {
         state.installed = self.installed.iter().map(write_installed).collect();
         state.finished = self.finished.iter().map(|id| id.0.to_vec()).collect();
         state.clock_floor = self.clock_floor.seconds();
+        state.general_floor = self.general;
     }
 
     /// Returns the history that the acceptance of a campaign for a class needs.
     #[must_use]
     pub fn of(&self, class: ClassId) -> AcceptanceHistory {
         let installed = self.installed.get(&class);
+        let accepted = self.accepted.get(&class).copied();
+        let at_least = accepted.filter(|(sequence, _)| *sequence >= self.general);
+        // No campaign has this digest: a higher sequence is needed.
+        let general = (self.general > 0).then_some((self.general, Digest([0; 32])));
         AcceptanceHistory {
-            accepted: self.accepted.get(&class).copied(),
+            accepted: at_least.or(general).or(accepted),
             installed: installed.map(|installed| (installed.sequence, installed.manifest)),
-            floor: installed.map_or(0, |installed| installed.floor),
+            floor: installed.map_or(0, |installed| installed.floor).max(self.general),
             finished: self.finished.iter().copied().collect(),
             clock_floor: self.clock_floor,
         }
@@ -265,6 +296,7 @@ impl DeviceHistory {
         }
         // spec: security 2 (epoch)
         self.accepted.clear();
+        self.general = 0;
         for installed in self.installed.values_mut() {
             (installed.sequence, installed.floor) = (0, 0);
         }
@@ -307,6 +339,7 @@ mod tests {
             installed: BTreeMap::from([(firmware, installed(8)), (ClassId([3; 16]), installed(1))]),
             finished: VecDeque::from([CampaignId([8; 16])]),
             clock_floor: Utc::from_seconds(1000),
+            general: 7,
         }
     }
 
@@ -323,6 +356,21 @@ mod tests {
         assert!(with(|state| state.finished[0].truncate(15)).is_err());
         assert!(with(|state| state.installed[0].class.push(0)).is_err());
         assert!(with(|state| state.accepted[0].campaign_sha256.clear()).is_err());
+    }
+
+    #[test]
+    fn a_floor_that_a_person_has_set_is_that_of_every_class() {
+        let set = DeviceHistory { general: 20, ..full() };
+        for class in [ClassId([2; 16]), ClassId([9; 16])] {
+            let history = set.of(class);
+            assert_eq!((history.accepted, history.floor), (Some((20, Digest([0; 32]))), 20));
+        }
+        let mut higher = full();
+        higher.accepted.insert(ClassId([2; 16]), (30, Digest([1; 32])));
+        assert_eq!(higher.of(ClassId([2; 16])).accepted, Some((30, Digest([1; 32]))));
+        higher.change_epoch(1, 2);
+        assert_eq!(higher.of(ClassId([9; 16])).accepted, None, "sequences begin again");
+        assert_eq!(DeviceHistory::default().of(ClassId([2; 16])).accepted, None);
     }
 
     #[test]

@@ -166,6 +166,49 @@ fn each_obstacle_to_a_start_has_its_message_and_exit_code() {
 }
 
 #[test]
+fn a_device_that_lost_its_journal_keeps_its_floors_or_waits_for_a_person() {
+    let device = Device::new();
+    let data = device.home.path().join("data");
+    let reasons = || {
+        let status = device.call(&["status", "--json"]);
+        let status: serde_json::Value = serde_json::from_slice(&status.stdout).unwrap();
+        status["reasons"].clone()
+    };
+    let run = || {
+        let mut running = device.start();
+        let found = reasons();
+        signal(&running, Signal::TERM);
+        assert_eq!(running.wait().unwrap().code(), Some(0));
+        found
+    };
+    let reset = || device.call(&["trust", "reset", "--sequence", "7"]);
+    let fsck = || receiver(&["fsck", data.to_str().unwrap()]).output().unwrap();
+    assert_eq!(run(), serde_json::json!([]));
+    assert!(data.join("floors").exists());
+    assert_eq!(reset().status.code(), Some(8), "they are there");
+
+    let lose =
+        || ["journal.a", "journal.b"].map(|copy| fs::write(data.join(copy), b"junk").unwrap());
+    lose();
+    assert_eq!(run(), serde_json::json!(["trust-state"]));
+    assert_eq!(fs::read(data.join("journal.b.damaged")).unwrap(), b"junk");
+    assert_eq!(fsck().status.code(), Some(0), "{:?}", fsck());
+
+    lose();
+    fs::write(data.join("floors"), b"junk").unwrap();
+    assert_eq!(run(), serde_json::json!(["trust-state-lost"]));
+    assert_eq!(run(), serde_json::json!(["trust-state-lost"]), "a new journal does not end it");
+    let lost = fsck();
+    assert_eq!(lost.status.code(), Some(5), "{lost:?}");
+    let said = reset();
+    assert_eq!(said.status.code(), Some(0), "{said:?}");
+    let said = String::from_utf8(said.stdout).unwrap();
+    assert_eq!(said, "trust state set: root 1, epoch 1, updates above sequence 7\n");
+    assert_eq!(run(), serde_json::json!([]));
+    assert_eq!(reset().status.code(), Some(8));
+}
+
+#[test]
 fn a_root_with_a_wrong_signature_is_rejected() {
     let device = Device::new();
     let root = device.home.path().join("root.env");

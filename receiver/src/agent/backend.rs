@@ -21,6 +21,7 @@ use super::{
         begin_change, begin_download, download_progress, exec_update, receive_package_data,
         receive_remainder_of_package, software_view, store_chunk_of_package,
     },
+    status::all_reasons,
 };
 use crate::{
     components::{Announced, ComponentTarget, Software},
@@ -41,7 +42,7 @@ impl FirmwareBackend for Owners {
             firmware_version: self.installer.firmware_version().unwrap_or_default().to_owned(),
             phase: self.update.phase(),
             data: package_data(self),
-            reasons: self.suspension.reasons(),
+            reasons: all_reasons(self),
             progress_per_mille: progress,
             root_version: self.trust.root_version(),
             package_name: self.update.armed().map(|armed| armed.id().to_string()),

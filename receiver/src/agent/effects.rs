@@ -9,6 +9,7 @@ use crate::{
     store::{
         Journaler, StorageError,
         commands::{FileName, StorageCommand},
+        floors::{Floors, TrustState},
         journal_state::JournalState,
     },
     update::{
@@ -87,6 +88,8 @@ pub(super) struct EffectQueue {
     jobs: u32,
     /// Removals and openings of objects that wait until no job uses their files.
     deferred: VecDeque<StorageCommand>,
+    /// The floors on disk, and those of the write that is awaited.
+    floors: [Option<Floors>; 2],
     /// Set when the state differs from the last queued write.
     dirty: bool,
     stopped: bool,
@@ -171,8 +174,10 @@ pub(super) enum NextEffect {
 }
 
 impl EffectQueue {
-    pub(super) const fn new(journaler: Journaler) -> Self {
+    /// Creates an empty queue; `floors` are those on disk.
+    pub(super) const fn new(journaler: Journaler, floors: Option<Floors>) -> Self {
         Self {
+            floors: [floors, None],
             queue: VecDeque::new(),
             journaler,
             writing: None,
@@ -266,8 +271,17 @@ impl EffectQueue {
 
     fn commit(&mut self, state: &JournalState) -> NextEffect {
         match self.journaler.write(state) {
-            Ok(write) => {
+            Ok(mut write) => {
                 self.writing = Some(write.generation);
+                let [on_disk, awaited] = &mut self.floors;
+                let floors = Floors::of(state);
+                *awaited = None;
+                // Lost floors are set by a person alone.
+                let is_lost = TrustState::of_number(state.trust_state) == TrustState::Lost;
+                if !is_lost && on_disk.as_ref() != Some(&floors) {
+                    write.floors = Some(floors.emit());
+                    *awaited = Some(floors);
+                }
                 NextEffect::Output(StorageCommand::Journal(write).into())
             }
             Err(error) => {
@@ -285,6 +299,10 @@ impl EffectQueue {
         if self.writing == Some(generation) {
             self.journaler.handle_written(generation);
             self.writing = None;
+            let [on_disk, awaited] = &mut self.floors;
+            if awaited.is_some() {
+                *on_disk = awaited.take();
+            }
         }
     }
 
@@ -320,7 +338,7 @@ mod tests {
     #[test]
     fn the_state_is_read_when_a_commit_is_reached_and_not_before() {
         let (journaler, _) = Journaler::recover::<JournalState>([b"", b""]).unwrap();
-        let mut effects = EffectQueue::new(journaler);
+        let mut effects = EffectQueue::new(journaler, Some(Floors::default()));
         let reads = Cell::new(0);
         let poll = |effects: &mut EffectQueue| {
             let next = effects.poll(|| {
@@ -349,6 +367,31 @@ mod tests {
         ));
     }
 
+    #[test]
+    fn floors_are_written_with_the_journal_when_they_change_and_never_while_they_are_lost() {
+        let (journaler, _) = Journaler::recover::<JournalState>([b"", b""]).unwrap();
+        let mut effects = EffectQueue::new(journaler, Some(Floors::default()));
+        let mut written = |state: &JournalState| {
+            effects.mark_dirty();
+            effects.commit_if_dirty();
+            let NextEffect::Output(Output::Storage(StorageCommand::Journal(write))) =
+                effects.poll(|| state.clone())
+            else {
+                panic!("no journal")
+            };
+            effects.handle_journal_written(write.generation);
+            write.floors
+        };
+        let low = JournalState::default();
+        let high = JournalState { root_version: 2, general_floor: 7, ..JournalState::default() };
+        assert_eq!(written(&low), None);
+        let octets = written(&high).expect("they have risen");
+        assert_eq!(Floors::parse(&octets), Ok(Floors::of(&high)));
+        assert_eq!(written(&high), None);
+        let trust_state = TrustState::Lost.number();
+        assert_eq!(written(&JournalState { trust_state, ..JournalState::default() }), None);
+    }
+
     fn layout() -> ObjectLayout {
         let parameters = RaptorQParameters {
             transfer_length: 1,
@@ -372,7 +415,7 @@ mod tests {
     #[test]
     fn files_are_removed_when_no_job_uses_them_and_other_effects_do_not_wait() {
         let (journaler, _) = Journaler::recover::<JournalState>([b"", b""]).unwrap();
-        let mut effects = EffectQueue::new(journaler);
+        let mut effects = EffectQueue::new(journaler, Some(Floors::default()));
         let remove = || StorageCommand::RemoveOtherObjects(Vec::new());
         let file = || StorageCommand::RemoveFile(FileName::ours("a"));
         let image = || StorageCommand::WriteImage(layout(), 0, Vec::new());
@@ -393,7 +436,7 @@ mod tests {
     #[test]
     fn work_on_an_object_ends_with_its_operation() {
         let (journaler, _) = Journaler::recover::<JournalState>([b"", b""]).unwrap();
-        let mut effects = EffectQueue::new(journaler);
+        let mut effects = EffectQueue::new(journaler, Some(Floors::default()));
         effects.push(StorageCommand::Open(layout()));
         effects.push(StorageCommand::VerifyImage(layout()));
         effects.run_after_commit(DeferredEffect::BlockDone(Sbn(0)));

@@ -15,7 +15,11 @@ use crate::{
     dm::{account::AccountState, client, report::Reports, update_request::UpdateRequestState},
     flute::reception::Reception,
     rng::SplitMix64,
-    store::{Journaler, journal_state::JournalState},
+    store::{
+        Journaler,
+        floors::{Floors, TrustState},
+        journal_state::JournalState,
+    },
     suspension::Suspension,
     trust::{DeviceHistory, RootError, Trust, newest_root},
     update::{
@@ -35,6 +39,10 @@ pub struct StoredState {
     pub journaler: Journaler,
     /// The journal's state; `None` on a new device.
     pub state: Option<JournalState>,
+    /// The floors on disk; none where they were lost.
+    pub floors: Option<Floors>,
+    /// Their origin.
+    pub trust_state: TrustState,
     /// Small files by name: envelopes and plan headers.
     pub files: BTreeMap<String, Vec<u8>>,
     /// The envelope of the factory root.
@@ -70,7 +78,10 @@ pub(super) fn restore(
         Some(state) => Update::from_journal(state)?,
         None => Update::new(),
     };
-    let journal = stored.state.unwrap_or_default();
+    let mut journal = stored.state.unwrap_or_default();
+    if let Some(floors) = &stored.floors {
+        floors.raise(&mut journal);
+    }
     let (account, first_nonce) = (config.dm.account.clone(), config.first_nonce.clone());
     let dm = DmOwners {
         account: AccountState::from_journal(account, first_nonce, &journal),
@@ -79,7 +90,7 @@ pub(super) fn restore(
     };
     let history = DeviceHistory::from_journal(&journal)?;
     let root = newest_root(journal.root_version, &stored.factory_root, &stored.files)?;
-    let trust = Trust::new(root, history, journal.epoch);
+    let trust = Trust::new(root, history, journal.epoch, stored.trust_state);
     let mut reception = Reception::from_journal(now, &stored.boot_id, &journal)?;
     let plan_header = update.armed().and_then(ArmedCampaign::plan_header_file);
     if let Some((accepted, envelopes)) = armed_documents(&trust, &update, &stored.files) {
@@ -99,7 +110,7 @@ pub(super) fn restore(
         installer: Installer::from_journal(stored.boot_id, config.components, &journal),
         prompts: Prompts::from_journal(config.user.clone(), &journal),
         rng: SplitMix64::new(stored.seed),
-        effects: EffectQueue::new(stored.journaler),
+        effects: EffectQueue::new(stored.journaler, stored.floors),
         config,
     })
 }

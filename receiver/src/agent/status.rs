@@ -9,6 +9,12 @@ use crate::{
     suspension::Readings,
 };
 
+/// Returns the suspend reasons, and the loss of the journal.
+pub(super) fn all_reasons(owners: &Owners) -> Vec<String> {
+    let lost = owners.trust.reason().map(str::to_owned);
+    owners.suspension.reasons().into_iter().chain(lost).collect()
+}
+
 /// The status of the device. Symbols count once they are synced.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Status {
@@ -58,7 +64,7 @@ pub(super) fn status(owners: &Owners) -> Status {
     Status {
         phase: owners.update.phase(),
         state: owners.update.phase().state(package_data(owners)).number(),
-        reasons: owners.suspension.reasons(),
+        reasons: all_reasons(owners),
         campaign: owners.update.armed().map(|armed| armed.id().to_string()),
         channels: reception.channels,
         symbols_synced: reception.symbols_synced,

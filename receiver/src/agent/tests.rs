@@ -27,6 +27,7 @@ use crate::{
         BlockPlace, CopyName, JournalImage, Journaler, LogOutput, ObjectLayout, Recovered,
         Recovery, SlotAddress, StorageError,
         commands::{StorageCommand, VerifyOutcome},
+        floors::{Floors, FloorsFile, Leftovers, floors_at_start},
     },
     update::{
         acceptance::{DeviceClass, Limits},
@@ -37,6 +38,7 @@ use crate::{
 
 mod components;
 mod download;
+mod floors;
 mod installer;
 mod offline;
 mod partial_package;
@@ -60,6 +62,7 @@ struct Disk {
     /// The number of reboots of the machine.
     reboots: u32,
     journal: [Vec<u8>; 2],
+    floors: Option<Vec<u8>>,
     files: BTreeMap<String, Vec<u8>>,
     object: Option<Hash16>,
     logs: BTreeMap<u32, Vec<u8>>,
@@ -191,7 +194,8 @@ impl Device {
         Self::made(Broadcast::small(), Disk { user, ..Disk::default() })
     }
 
-    fn made(broadcast: Broadcast, disk: Disk) -> Self {
+    fn made(broadcast: Broadcast, mut disk: Disk) -> Self {
+        disk.floors = Some(Floors::default().emit());
         let agent = boot(&broadcast, &disk, at(1_500), 0);
         let mut device = Self {
             broadcast,
@@ -362,6 +366,7 @@ impl Device {
             }
             StorageCommand::Journal(write) => {
                 let copy = usize::from(write.copy == CopyName::B);
+                self.disk.floors = write.floors.or(self.disk.floors.take());
                 self.disk.journal[copy].clone_from(&write.octets);
                 Some(Completion::JournalWritten(write.generation))
             }
@@ -503,9 +508,17 @@ fn try_boot_as(
 ) -> Result<Agent, StoredStateError> {
     let [a, b] = &disk.journal;
     let (journaler, state) = Journaler::recover([a, b]).unwrap();
+    let damaged =
+        if state.is_some() { 0 } else { [a, b].iter().filter(|it| !it.is_empty()).count() };
+    let leftovers = Leftovers { damaged_copies: damaged, has_files: !disk.files.is_empty() };
+    let file = FloorsFile::read(disk.floors.as_deref()).unwrap();
+    let start = floors_at_start(state.as_ref(), file, leftovers);
     let boot = StoredState {
         journaler,
         state,
+        // What the shell would write at once is written with the next journal.
+        floors: start.on_disk,
+        trust_state: start.state,
         files: disk.files.clone(),
         factory_root,
         boot_id: format!("boot {}", disk.reboots),

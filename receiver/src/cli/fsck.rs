@@ -58,6 +58,13 @@ fn text(report: &Report) -> String {
         };
         line(format!("{}: {state}{}", copy.name, generation.unwrap_or_default()));
     }
+    let floors = match report.floors {
+        CopyState::Latest | CopyState::Earlier => "sound",
+        CopyState::Absent => "absent",
+        CopyState::Damaged => "damaged",
+        CopyState::Foreign => "not for this program",
+    };
+    line(format!("floors: {floors}"));
     if let Some(phase) = &report.phase {
         let campaign = report.campaign.as_deref().unwrap_or("none");
         let reports = report.reports_waiting;
@@ -135,6 +142,7 @@ mod tests {
                 fsck::Copy { name: "journal.a", state: CopyState::Latest, generation: Some(7) },
                 fsck::Copy { name: "journal.b", state: CopyState::Damaged, generation: None },
             ],
+            floors: CopyState::Latest,
             phase: Some("receiving".to_owned()),
             campaign: None,
             reports_waiting: 0,
@@ -168,6 +176,7 @@ mod tests {
         let expected = "\
 journal.a: the latest state, generation 7
 journal.b: damaged
+floors: sound
 phase receiving, campaign none, 0 reports waiting
 1 small files, 300 octets
 object 00ff: 5000 octets, image partial, unknown to the journal

@@ -4,6 +4,8 @@
 //! DATA/                    0700
 //!   lock                   locked by the running agent
 //!   journal.a journal.b    see crate::store::journal
+//!   journal.a.damaged …    copies that were damaged at the same time, for people
+//!   floors floors.new      see crate::store::floors, written atomically; the space of the next
 //!   files/NAME             small files (envelopes, parts of a package), each written atomically
 //!   objects/KEY/           see crate::store
 //!   account.toml card.toml the accounts of a bootstrap document and of the card, each written
@@ -25,6 +27,7 @@ use super::disk::{DirectoryLock, Disk, OpenMode, RealDisk, SharedDisk};
 use crate::store::{
     CopyName, JournalWrite, ObjectLayout, StorageError,
     commands::{FileName, TEMPORARY},
+    floors::FLOORS_BYTES,
     journal::JOURNAL_BYTES,
 };
 
@@ -177,17 +180,20 @@ impl DataDir {
         Ok(read.filter(|octets| octets.iter().any(|octet| *octet != 0)))
     }
 
-    /// Reserves the space of both copies of the journal, without changing their content.
+    /// Reserves the space of both copies of the journal, without changing their content, and of the
+    /// next floors.
     ///
     /// # Errors
     ///
     /// [`StorageError::NoSpace`] when there is none, or any other error of the write.
     pub fn reserve_journal(&self) -> Result<(), StorageError> {
         let attempt = || {
-            let whole = JOURNAL_BYTES as u64;
             let mut has_grown = false;
-            for copy in CopyName::BOTH {
-                let file = self.disk.open(&self.path.join(copy.file_name()), OpenMode::Create)?;
+            let copies = CopyName::BOTH.map(|copy| (copy.file_name().to_owned(), JOURNAL_BYTES));
+            let floors = (FLOORS_NEXT.to_owned(), FLOORS_BYTES);
+            for (name, octets) in copies.into_iter().chain([floors]) {
+                let whole = octets as u64;
+                let file = self.disk.open(&self.path.join(name), OpenMode::Create)?;
                 // The last page of the state is allocated, and not written again.
                 let from = file.length()?.next_multiple_of(PAGE_BYTES).min(whole);
                 if from < whole {
@@ -202,12 +208,15 @@ impl DataDir {
         attempt().map_err(StorageError::while_doing("reserve the journal"))
     }
 
-    /// Writes one copy of the journal and syncs it.
+    /// Writes the floors of a write, if it has any, then one copy of the journal; syncs both.
     ///
     /// # Errors
     ///
     /// Any error of the write or the sync; the other copy is untouched.
     pub fn write_journal(&self, write: &JournalWrite) -> Result<(), StorageError> {
+        if let Some(floors) = &write.floors {
+            self.write_floors(floors)?;
+        }
         let name = write.copy.file_name();
         let path = self.path.join(name);
         let attempt = || {
@@ -218,6 +227,61 @@ impl DataDir {
             if is_fresh { self.disk.sync_directory(&self.path) } else { Ok(()) }
         };
         attempt().map_err(StorageError::while_doing(format!("write {name}")))
+    }
+
+    /// Puts both copies of the journal aside, for people.
+    ///
+    /// # Errors
+    ///
+    /// Any error of the rename or the sync.
+    pub fn put_journal_aside(&self) -> Result<(), StorageError> {
+        let attempt = || {
+            for copy in CopyName::BOTH {
+                match self.disk.rename(&self.path.join(copy.file_name()), &self.aside(copy)) {
+                    Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+                    Ok(()) | Err(_) => {}
+                }
+            }
+            self.disk.sync_directory(&self.path)
+        };
+        attempt().map_err(StorageError::while_doing("put the damaged journal aside"))
+    }
+
+    /// Returns how many copies of the journal were put aside.
+    #[must_use]
+    pub fn journal_copies_aside(&self) -> usize {
+        CopyName::BOTH.into_iter().filter(|copy| self.disk.exists(&self.aside(*copy))).count()
+    }
+
+    fn aside(&self, copy: CopyName) -> PathBuf {
+        self.path.join(format!("{}{DAMAGED}", copy.file_name()))
+    }
+
+    /// Reads the floors; `None` when there are none.
+    ///
+    /// # Errors
+    ///
+    /// Any error of the read.
+    pub fn read_floors(&self) -> Result<Option<Vec<u8>>, StorageError> {
+        read_limited(&*self.disk, &self.path.join(FLOORS), FLOORS_BYTES)
+            .map_err(StorageError::while_doing("read the floors"))
+    }
+
+    /// Writes the floors atomically, into the reserved space where there is some, and syncs them.
+    ///
+    /// # Errors
+    ///
+    /// Any error of the write, the sync or the rename; the floors are unchanged then.
+    pub fn write_floors(&self, octets: &[u8]) -> Result<(), StorageError> {
+        let temporary = self.path.join(FLOORS_NEXT);
+        let attempt = || {
+            let file = self.disk.open(&temporary, OpenMode::Create)?;
+            file.write_all_at(octets, 0)?;
+            file.sync_all()?;
+            self.disk.rename(&temporary, &self.path.join(FLOORS))?;
+            self.disk.sync_directory(&self.path)
+        };
+        attempt().map_err(StorageError::while_doing("write the floors"))
     }
 
     /// Reads a small file; `None` when there is none of that name.
@@ -466,8 +530,13 @@ fn read_limited(disk: &dyn Disk, path: &Path, limit: usize) -> io::Result<Option
 
 pub(super) const GIVEN: &str = "account.toml";
 pub(super) const CARD: &str = "card.toml";
+pub(super) const FLOORS: &str = "floors";
+/// The reserved space of the next floors.
+pub(super) const FLOORS_NEXT: &str = "floors.new";
+/// The end of the name of a copy of the journal that was put aside.
+pub(super) const DAMAGED: &str = ".damaged";
 const FILES: &str = "files";
-const CONSENT: &str = "consent.json";
+pub(super) const CONSENT: &str = "consent.json";
 const OBJECTS: &str = "objects";
 const PAGE_BYTES: u64 = 4096;
 /// Octets of a small file, at most; envelopes and plan headers have at most 4 KiB.
@@ -478,6 +547,46 @@ mod tests {
     use std::os::unix::fs::PermissionsExt as _;
 
     use super::*;
+
+    #[test]
+    fn floors_are_on_disk_before_the_journal_that_relies_on_them() {
+        let home = tempfile::tempdir().unwrap();
+        let data = DataDir::open(&home.path().join("data")).unwrap();
+        let write = |octets: &[u8], floors: Option<&[u8]>| {
+            data.write_journal(&JournalWrite {
+                copy: CopyName::A,
+                generation: 1,
+                octets: octets.to_vec(),
+                floors: floors.map(<[u8]>::to_vec),
+            })
+        };
+        write(b"low", Some(b"1")).unwrap();
+        assert_eq!(data.read_floors().unwrap().as_deref(), Some(&b"1"[..]));
+        // Their temporary file cannot be written.
+        fs::create_dir(data.path().join("floors.new")).unwrap();
+        write(b"high", Some(b"2")).unwrap_err();
+        assert_eq!(data.read_journal().unwrap()[0], b"low");
+        assert_eq!(data.read_floors().unwrap().as_deref(), Some(&b"1"[..]));
+        write(b"same", None).unwrap();
+        fs::remove_dir(data.path().join("floors.new")).unwrap();
+        data.reserve_journal().unwrap();
+        let reserved = fs::metadata(data.path().join("floors.new")).unwrap().len();
+        assert_eq!(reserved, FLOORS_BYTES as u64, "a disk that is full later takes the floors");
+        write(b"high", Some(b"3")).unwrap();
+        assert!(data.read_floors().unwrap().unwrap().starts_with(b"3\0"));
+    }
+
+    #[test]
+    fn damaged_copies_are_kept_aside() {
+        let home = tempfile::tempdir().unwrap();
+        let data = DataDir::open(&home.path().join("data")).unwrap();
+        assert_eq!(data.journal_copies_aside(), 0);
+        fs::write(data.path().join("journal.a"), b"junk").unwrap();
+        data.put_journal_aside().unwrap();
+        assert_eq!(data.journal_copies_aside(), 1);
+        assert_eq!(fs::read(data.path().join("journal.a.damaged")).unwrap(), b"junk");
+        assert_eq!(data.read_journal().unwrap(), [b"", b""]);
+    }
 
     #[test]
     fn a_name_that_could_be_a_path_is_rejected() {
@@ -504,7 +613,12 @@ mod tests {
         let home = tempfile::tempdir().unwrap();
         let data = DataDir::open(home.path()).unwrap();
         assert_eq!(data.read_journal().unwrap(), [Vec::<u8>::new(), Vec::new()]);
-        let write = JournalWrite { copy: CopyName::B, generation: 1, octets: b"state".to_vec() };
+        let write = JournalWrite {
+            copy: CopyName::B,
+            generation: 1,
+            octets: b"state".to_vec(),
+            floors: None,
+        };
         data.write_journal(&write).unwrap();
         assert_eq!(data.read_journal().unwrap(), [Vec::new(), b"state".to_vec()]);
 
@@ -535,7 +649,12 @@ mod tests {
         let home = tempfile::tempdir().unwrap();
         let data = DataDir::open(home.path()).unwrap();
         std::os::unix::fs::symlink("/dev/full", home.path().join("journal.a")).unwrap();
-        let write = JournalWrite { copy: CopyName::A, generation: 1, octets: b"state".to_vec() };
+        let write = JournalWrite {
+            copy: CopyName::A,
+            generation: 1,
+            octets: b"state".to_vec(),
+            floors: None,
+        };
         let attempted = "write journal.a".to_owned();
         assert_eq!(data.write_journal(&write), Err(StorageError::NoSpace { attempted }));
     }

@@ -11,12 +11,15 @@ use std::{collections::BTreeMap, io, path::Path};
 use self::files::{FILES, OBJECTS, SMALL_FILE_BYTES, hex, list, read_some};
 pub use self::report::{Block, Copy, CopyState, ImageState, Log, LogState, Object, Report};
 use super::{
-    data_dir::{CARD, GIVEN},
+    data_dir::{CARD, CONSENT, DAMAGED, FLOORS, FLOORS_NEXT, GIVEN},
     disk::Disk,
 };
 use crate::{
     store::{
-        CopyName, JournalError, JournalImage, commands::FileName, journal::JOURNAL_BYTES,
+        CopyName, JournalError, JournalImage,
+        commands::FileName,
+        floors::{FLOORS_BYTES, Floors, TrustState},
+        journal::JOURNAL_BYTES,
         journal_state::JournalState,
     },
     unsigned::record::Record,
@@ -31,6 +34,7 @@ pub fn inspect(disk: &dyn Disk, path: &Path) -> io::Result<Report> {
     let entries = disk.list(path)?;
     let mut report = Report {
         journal: Vec::new(),
+        floors: CopyState::Absent,
         phase: None,
         campaign: None,
         reports_waiting: 0,
@@ -46,11 +50,28 @@ pub fn inspect(disk: &dyn Disk, path: &Path) -> io::Result<Report> {
         report.campaign = state.armed.as_ref().map(|pin| hex(&pin.campaign_id));
         report.reports_waiting = state.alerts.len();
     }
+    read_floors(disk, path, &mut report, state.as_ref())?;
     let records = read_small_files(disk, path, &mut report)?;
     objects::read(disk, path, &mut report, state.as_ref(), &records)?;
-    let ours = ["lock", "control.sock", FILES, OBJECTS, "journal.a", "journal.b", GIVEN, CARD];
+    let ours = [
+        "lock",
+        "control.sock",
+        FILES,
+        OBJECTS,
+        "journal.a",
+        "journal.b",
+        FLOORS,
+        FLOORS_NEXT,
+        GIVEN,
+        CARD,
+        CONSENT,
+    ];
     let names = entries.iter().map(|entry| entry.name.to_string_lossy().into_owned());
-    let foreign = names.filter(|name| !ours.contains(&name.as_str()));
+    let is_ours = |name: &str| {
+        let aside = name.strip_suffix(DAMAGED);
+        ours.contains(&name) || aside.is_some_and(|copy| copy.starts_with("journal."))
+    };
+    let foreign = names.filter(|name| !is_ours(name));
     report.foreign.extend(foreign);
     report.foreign.sort();
     Ok(report)
@@ -104,6 +125,46 @@ fn read_journal(
         report.is_repairable = false;
     }
     Ok(latest.map(|image| image.body))
+}
+
+/// Reads the floors. They are made from the journal where there is one; without both, no update is
+/// accepted.
+fn read_floors(
+    disk: &dyn Disk,
+    path: &Path,
+    report: &mut Report,
+    state: Option<&JournalState>,
+) -> io::Result<()> {
+    let octets = read_some(disk, &path.join(FLOORS), FLOORS_BYTES)?;
+    report.floors = match octets.as_deref().map(Floors::parse) {
+        None => CopyState::Absent,
+        Some(Ok(_)) => CopyState::Latest,
+        Some(Err(JournalError::Damaged)) => CopyState::Damaged,
+        Some(Err(
+            JournalError::Newer { .. } | JournalError::Body | JournalError::TooLarge { .. },
+        )) => CopyState::Foreign,
+    };
+    match report.floors {
+        CopyState::Latest | CopyState::Earlier | CopyState::Absent => {}
+        CopyState::Damaged => report.problems.push("floors are damaged".to_owned()),
+        CopyState::Foreign => {
+            report.problems.push("floors are not for this program".to_owned());
+            report.is_repairable = false;
+        }
+    }
+    let is_aside = CopyName::BOTH
+        .iter()
+        .any(|copy| disk.exists(&path.join(format!("{}{DAMAGED}", copy.file_name()))));
+    let is_lost = match state {
+        Some(state) => TrustState::of_number(state.trust_state) == TrustState::Lost,
+        None => is_aside || report.floors == CopyState::Damaged,
+    };
+    if report.floors != CopyState::Latest && is_lost {
+        let problem = "journal and floors were lost: set them by `receiver trust reset`";
+        report.problems.push(problem.to_owned());
+        report.is_repairable = false;
+    }
+    Ok(())
 }
 
 fn read_small_files(disk: &dyn Disk, path: &Path, report: &mut Report) -> io::Result<Vec<Record>> {

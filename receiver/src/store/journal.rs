@@ -158,6 +158,8 @@ pub struct JournalWrite {
     pub generation: u64,
     /// The copy's octets, from its start.
     pub octets: Vec<u8>,
+    /// The file of floors to write before, where the state relies on higher ones.
+    pub floors: Option<Vec<u8>>,
 }
 
 impl Journaler {
@@ -204,7 +206,7 @@ impl Journaler {
     ) -> Result<JournalWrite, JournalError> {
         let generation = self.generation + 1;
         let octets = JournalImage { generation, body: body.clone() }.emit()?;
-        Ok(JournalWrite { copy: self.next, generation, octets })
+        Ok(JournalWrite { copy: self.next, generation, octets, floors: None })
     }
 
     /// Handles the sync of `generation`.

@@ -110,6 +110,12 @@ pub struct JournalState {
     /// The user's consent to show the inventory to the server: 0 undecided, 1 yes, 2 no.
     #[prost(uint32, tag = "52")]
     pub inventory_consent: u32,
+    /// The origin of the floors: 0 the device, 1 restored from the floors alone, 2 lost.
+    #[prost(uint32, tag = "70")]
+    pub trust_state: u32,
+    /// The floor of every class, as a person has set it.
+    #[prost(uint64, tag = "71")]
+    pub general_floor: u64,
 }
 
 /// A software component and the operation on it.
@@ -502,6 +508,8 @@ mod tests {
                 2 * MAX_NODES
             ],
             inventory_consent: 2,
+            trust_state: 2,
+            general_floor: u64::MAX,
         };
         let image = JournalImage { generation: 1, body };
         let octets = image.emit().unwrap();

@@ -9,6 +9,8 @@ use serde::Serialize;
 pub struct Report {
     /// The copies of the journal, `journal.a` first.
     pub journal: Vec<Copy>,
+    /// The floors; those that are sound are the latest.
+    pub floors: CopyState,
     /// Phase of the operation in the journal; absent without a journal.
     pub phase: Option<String>,
     /// The armed campaign, in hex digits.

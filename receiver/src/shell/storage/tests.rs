@@ -89,7 +89,8 @@ fn the_journal_and_small_files_are_written_in_order_with_everything_else() {
     let mut bench = Bench::start(home.path());
     let name = FileName::new("campaign.env").unwrap();
     bench.storage.send(StorageCommand::WriteFile(name.clone(), b"envelope".to_vec()));
-    let write = JournalWrite { copy: CopyName::A, generation: 1, octets: b"state".to_vec() };
+    let write =
+        JournalWrite { copy: CopyName::A, generation: 1, octets: b"state".to_vec(), floors: None };
     bench.storage.send(StorageCommand::Journal(write));
     bench.storage.send(StorageCommand::RemoveFile(name.clone()));
     assert_eq!(bench.next(), Completion::FileDone(name.clone()));
@@ -107,7 +108,8 @@ fn the_journal_does_not_go_on_without_the_files_that_it_may_rely_on() {
     let name = FileName::new("campaign.env").unwrap();
     std::fs::create_dir(home.path().join("files/campaign.env.new")).unwrap();
     bench.storage.send(StorageCommand::WriteFile(name.clone(), b"envelope".to_vec()));
-    let write = JournalWrite { copy: CopyName::A, generation: 1, octets: b"state".to_vec() };
+    let write =
+        JournalWrite { copy: CopyName::A, generation: 1, octets: b"state".to_vec(), floors: None };
     bench.storage.send(StorageCommand::Journal(write));
     assert!(matches!(bench.next(), Completion::FileFailed(failed, _) if failed == name));
     assert!(matches!(bench.next(), Completion::JournalFailed(1, _)));
@@ -126,7 +128,8 @@ fn a_file_that_can_be_done_without_holds_nothing_up() {
             b"piece".to_vec(),
         ));
     }
-    let write = JournalWrite { copy: CopyName::A, generation: 1, octets: b"state".to_vec() };
+    let write =
+        JournalWrite { copy: CopyName::A, generation: 1, octets: b"state".to_vec(), floors: None };
     bench.storage.send(StorageCommand::Journal(write));
     assert!(matches!(bench.next(), Completion::OptionalFileWritten(Err(_))));
     assert_eq!(bench.next(), Completion::OptionalFileWritten(Ok(())));
