@@ -3,7 +3,7 @@
 //! | module | holds |
 //! | --- | --- |
 //! | [`device`] | a device, its credentials and nonces |
-//! | [`address`] | addresses of peers, and those that a device has proved itself from |
+//! | [`address`] | addresses that a device has proved itself from |
 //! | [`challenge`] | nonces of challenges, computed and not stored |
 //! | [`profile`] | quirks of the clients of a class |
 //! | [`components`] | the software components of a device, and operations on them |

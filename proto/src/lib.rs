@@ -5,6 +5,7 @@
 //! | [`wire`] | the cursor over untrusted octets and its error |
 //! | [`words!`] | macro for enums with a text for each value |
 //! | [`ids`], [`time`] | identifiers, UTC and monotonic times, as distinct types |
+//! | [`peer`] | addresses of peers as they are counted |
 //! | [`crypto`] | SHA-256, Ed25519, AES-256-GCM, random numbers, constant-time comparison |
 //! | [`fec`] | FEC parameters, block partitioning, the codecs |
 //! | [`flute`] | LCT, ALC and FDT: the packets on air |
@@ -26,6 +27,7 @@ pub mod fixtures;
 pub mod flute;
 pub mod ids;
 pub mod pcap;
+pub mod peer;
 pub mod sap;
 pub mod sdp;
 pub mod time;

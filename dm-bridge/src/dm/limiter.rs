@@ -23,10 +23,9 @@ use std::{
 use proto::{
     crypto::{Hash16, h16},
     ids::DeviceId,
+    peer::PeerNetwork,
     time::Mono,
 };
-
-use crate::fleet::address::PeerNetwork;
 
 /// Wrong proofs of one pair within [`FAILURE_SPAN`] that shut it.
 pub const MAX_PAIR_FAILURES: u32 = 5;

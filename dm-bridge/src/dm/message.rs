@@ -16,12 +16,12 @@ use proto::{
             MessageId, Meta, Status, Verb,
         },
     },
+    peer::PeerNetwork,
     time::Utc,
 };
 
 use super::Limits;
 use crate::fleet::{
-    address::PeerNetwork,
     device::SERVER_ID,
     profile::{Profile, Quirk},
 };

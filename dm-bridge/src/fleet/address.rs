@@ -1,41 +1,15 @@
-//! Addresses of peers: as failures are counted by them, and those that a device has proved itself
-//! from.
+//! The addresses that a device has proved itself from.
 
-use std::{
-    net::{IpAddr, Ipv6Addr},
-    time::Duration,
-};
+use std::time::Duration;
 
-use proto::time::Utc;
+use proto::{peer::PeerNetwork, time::Utc};
 use serde::{Deserialize, Serialize};
-
-/// Bits of an IPv6 address that its holder chooses freely.
-const INTERFACE_BITS: u32 = 64;
 
 /// Networks stored for one device.
 const MAX_NETWORKS: usize = 4;
 
 /// Time for which a network stays familiar after a proof.
 pub const FAMILIAR_FOR: Duration = Duration::from_secs(24 * 3600);
-
-/// The holder of an address: an IPv4 address, or an IPv6 network of 64 bits.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
-#[serde(transparent)]
-pub struct PeerNetwork(IpAddr);
-
-impl PeerNetwork {
-    /// Returns the network that an address belongs to.
-    #[must_use]
-    pub const fn of(address: IpAddr) -> Self {
-        match address.to_canonical() {
-            IpAddr::V4(address) => Self(IpAddr::V4(address)),
-            IpAddr::V6(address) => {
-                let network = address.to_bits() >> INTERFACE_BITS << INTERFACE_BITS;
-                Self(IpAddr::V6(Ipv6Addr::from_bits(network)))
-            }
-        }
-    }
-}
 
 /// The networks from which a device has proved itself in the last day, the latest last.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -74,6 +48,8 @@ impl ProvedFrom {
 
 #[cfg(test)]
 mod tests {
+    use std::net::IpAddr;
+
     use super::*;
 
     fn network(last: u8) -> PeerNetwork {

@@ -8,11 +8,12 @@ use proto::{
         scomo::{Branch, ComponentState, Operation},
     },
     ids::{CampaignId, ClassId, Correlator, DeviceId, VendorId},
+    peer::PeerNetwork,
     time::Utc,
 };
 
 use super::{
-    address::{PeerNetwork, ProvedFrom},
+    address::ProvedFrom,
     attempt::{ArmingAttempt, ArmingPhase},
     audit::{Actor, Audit},
     components::{ComponentOperation, Components, InventoryEntry, OperationState},

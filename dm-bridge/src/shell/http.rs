@@ -16,6 +16,7 @@ use std::{sync::Arc, time::Duration};
 
 use axum::{
     Router,
+    extract::DefaultBodyLimit,
     routing::{get, post},
 };
 
@@ -31,11 +32,12 @@ pub(super) fn router(shared: &Arc<Shared>) -> Router {
 
 /// Returns the router of devices, which authenticate in their DM messages or need not.
 fn devices() -> Router<Arc<Shared>> {
+    let notification = DefaultBodyLimit::max(download::MAX_NOTIFICATION_BYTES);
     Router::new()
         .route("/dm", post(dm::post))
         .route("/download/{id}/{secret}/descriptor", get(download::descriptor))
         .route("/download/{id}/{secret}/package", get(download::package))
-        .route("/download/{id}/{secret}/notify", post(download::notify))
+        .route("/download/{id}/{secret}/notify", post(download::notify).layer(notification))
 }
 
 /// Returns the value of `Retry-After` for a wait, spread and rounded up.

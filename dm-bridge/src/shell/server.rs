@@ -6,15 +6,22 @@ use std::{
     time::Duration,
 };
 
-use axum::Router;
+use axum::{Router, extract::ConnectInfo, http::Request};
 use ipnet::IpNet;
 use proto::crypto::sha256;
+use proto_http::{
+    body::RequestBody,
+    open_files,
+    server::Connections,
+    transport::{self, Plain},
+};
 use tokio::{
     net::TcpListener,
     signal::unix::{Signal, SignalKind, signal},
     sync::{Notify, Semaphore, watch},
     task::JoinHandle,
 };
+use tower::ServiceExt as _;
 use tower_http::timeout::TimeoutLayer;
 
 use super::{
@@ -23,7 +30,7 @@ use super::{
     http, reconciler,
     state::{Admission, Clock, DmSessions, ServerStatus, Shared},
     store::sqlite::SqliteStore,
-    tls::{Peer, PlainListener, TlsFiles, TlsListener},
+    tls::{Peer, TlsFiles, Transport},
 };
 use crate::{
     app::{AppError, PlainHttp, message_handler::challenge_keys},
@@ -50,7 +57,7 @@ pub struct Settings {
     pub plain_http: PlainHttp,
     /// Policy of the reconciler.
     pub policy: ReconcilePolicy,
-    /// Limits on DM sessions and messages.
+    /// Limits on connections, DM sessions and messages.
     pub admission: Admission,
     /// Proxies whose word on the address of a client counts.
     pub trusted_proxies: Vec<IpNet>,
@@ -80,7 +87,7 @@ pub async fn start(settings: Settings) -> Result<RunningServer, AppError> {
              address behind a TLS proxy, give --tls-cert and --tls-key, or use --insecure-http"
         )));
     }
-    let acceptor = settings.tls.as_ref().map(TlsFiles::load).transpose()?;
+    let tls = settings.tls.as_ref().map(TlsFiles::load).transpose()?;
     let store = settings.data.store().await?;
     let shared = shared(&store, settings)?;
     challenge_keys(&store, shared.clock.now().utc).await?;
@@ -88,13 +95,15 @@ pub async fn start(settings: Settings) -> Result<RunningServer, AppError> {
         TcpListener::bind(listen).await.map_err(|error| cannot_listen(listen, &error))?;
     let address = listener.local_addr().map_err(|error| cannot_listen(listen, &error))?;
     let (stop, stopping) = watch::channel(false);
-    let listening = match acceptor {
-        Some(acceptor) => {
-            let listener = TlsListener::start(listener, acceptor)
-                .map_err(|error| cannot_listen(listen, &error))?;
-            tokio::spawn(serve_tls(listener, Arc::clone(&shared), stopping.clone()))
+    let listening = match tls {
+        Some(tls) => {
+            let of_tls = |transport| transport;
+            tokio::spawn(serve(listener, tls, of_tls, Arc::clone(&shared), stopping.clone()))
         }
-        None => tokio::spawn(serve_plain(listener, Arc::clone(&shared), stopping.clone())),
+        None => {
+            let plain = |()| Transport::Plain;
+            tokio::spawn(serve(listener, Plain, plain, Arc::clone(&shared), stopping.clone()))
+        }
     };
     let tasks = [
         listening,
@@ -107,6 +116,7 @@ pub async fn start(settings: Settings) -> Result<RunningServer, AppError> {
 /// Returns the state of a server on its store.
 fn shared(store: &SqliteStore, settings: Settings) -> Result<Arc<Shared>, AppError> {
     let Settings { data, tls, policy, admission, trusted_proxies, .. } = settings;
+    let connections = admission.connections.within(open_files::raise_limit());
     let token_hash = sha256(&[data.token()?.as_bytes()]);
     Ok(Arc::new(Shared {
         store: Arc::new(store.clone()),
@@ -119,7 +129,7 @@ fn shared(store: &SqliteStore, settings: Settings) -> Result<Arc<Shared>, AppErr
         dm_permits: Semaphore::new(admission.messages),
         sessions: DmSessions::new(admission.sessions),
         limiter: Mutex::default(),
-        trusted_proxies,
+        connections: Connections::new(connections, &trusted_proxies),
         wants_certificate: tls.is_some_and(|files| files.client_ca.is_some()),
         status: ServerStatus::default(),
         wake: Notify::new(),
@@ -138,17 +148,22 @@ async fn probe_store(shared: Arc<Shared>, mut stop: watch::Receiver<bool>) {
     }
 }
 
-async fn serve_plain(listener: TcpListener, shared: Arc<Shared>, stopping: watch::Receiver<bool>) {
-    let service = router(&shared).into_make_service_with_connect_info::<Peer>();
-    let served =
-        axum::serve(PlainListener(listener), service).with_graceful_shutdown(stop(stopping)).await;
-    ended(served);
-}
-
-async fn serve_tls(listener: TlsListener, shared: Arc<Shared>, stopping: watch::Receiver<bool>) {
-    let service = router(&shared).into_make_service_with_connect_info::<Peer>();
-    let served = axum::serve(listener, service).with_graceful_shutdown(stop(stopping)).await;
-    ended(served);
+/// Serves the routes to connections, which `of` gives their transport.
+async fn serve<T: transport::Transport>(
+    listener: TcpListener,
+    below: T,
+    of: fn(T::Info) -> Transport,
+    shared: Arc<Shared>,
+    stopping: watch::Receiver<bool>,
+) {
+    let router = router(&shared);
+    let handle = move |peer: transport::Peer<T::Info>, mut request: Request<RequestBody>| {
+        let peer = Peer { address: peer.address, transport: of(peer.info) };
+        request.extensions_mut().insert(ConnectInfo(peer));
+        let router = router.clone();
+        async move { router.oneshot(request).await.unwrap_or_else(|never| match never {}) }
+    };
+    shared.connections.serve(listener, below, handle, stop(stopping)).await;
 }
 
 fn router(shared: &Arc<Shared>) -> Router {
@@ -161,12 +176,6 @@ async fn stop(mut stopping: watch::Receiver<bool>) {
     // A dropped sender means stop too.
     if let Err(error) = stopping.wait_for(|stop| *stop).await {
         tracing::debug!(%error, "stop signal dropped");
-    }
-}
-
-fn ended(served: std::io::Result<()>) {
-    if let Err(error) = served {
-        tracing::error!(%error, "listener failed");
     }
 }
 

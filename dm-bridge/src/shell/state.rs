@@ -5,13 +5,13 @@ use std::{
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
-use ipnet::IpNet;
 use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle, PrometheusRecorder};
 use proto::{
     crypto::Digest,
     ids::DeviceId,
     time::{Mono, Now, Utc},
 };
+use proto_http::{limits::Limits as ConnectionLimits, server::Connections, table::Stats};
 use rustix::time::{ClockId, clock_gettime};
 use tokio::sync::{Mutex as AsyncMutex, Notify, Semaphore};
 
@@ -36,8 +36,8 @@ pub struct Shared {
     pub(super) sessions: DmSessions,
     /// Wrong proofs of peers.
     pub(super) limiter: Mutex<FailureLimiter>,
-    /// Proxies whose word on the address of a client counts.
-    pub(super) trusted_proxies: Vec<IpNet>,
+    /// Connections, and the proxies whose word on the address of a client counts.
+    pub(super) connections: Connections,
     /// Set when devices have to show a certificate.
     pub(super) wants_certificate: bool,
     pub(super) status: ServerStatus,
@@ -83,15 +83,15 @@ fn utc() -> Utc {
     Utc(u64::try_from(since.as_millis()).unwrap_or(u64::MAX))
 }
 
-/// Limits on what the DM side of a server admits at once.
+/// Limits on what a server admits at once.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Admission {
+    /// Connections, and waits for their peers.
+    pub connections: ConnectionLimits,
     /// Messages handled at once, from the end of their bodies.
     pub messages: usize,
     /// Sessions open at once.
     pub sessions: usize,
-    /// Time limit of the body of a message.
-    pub body_timeout: Duration,
     /// Time after which a rejected device may retry.
     pub retry_after: Duration,
 }
@@ -99,9 +99,9 @@ pub struct Admission {
 impl Default for Admission {
     fn default() -> Self {
         Self {
+            connections: ConnectionLimits::default(),
             messages: 256,
             sessions: 2_048,
-            body_timeout: Duration::from_secs(10),
             retry_after: Duration::from_secs(5),
         }
     }
@@ -174,6 +174,8 @@ impl Metrics {
             metrics::describe_counter!(DOWNLOADS, "Responses of the download server by code.");
             metrics::describe_gauge!(DEVICES, "Devices of a campaign by phase.");
             metrics::describe_gauge!(DM_SESSIONS, "DM sessions that are open.");
+            metrics::describe_gauge!(CONNECTIONS, "Connections that are open.");
+            metrics::describe_counter!(CONNECTIONS_TOTAL, "Connections by outcome.");
         });
         Self { recorder, handle }
     }
@@ -200,24 +202,37 @@ impl Metrics {
         });
     }
 
-    /// Renders all metrics, with the current state of the fleet.
+    /// Renders all metrics, with the current state of the fleet and of connections.
     #[must_use]
-    pub fn render(&self, fleet: &[CampaignView], open_sessions: usize) -> String {
+    pub fn render(
+        &self,
+        fleet: &[CampaignView],
+        open_sessions: usize,
+        connections: &Stats,
+    ) -> String {
         metrics::with_local_recorder(&self.recorder, || {
-            let sessions = u32::try_from(open_sessions).unwrap_or(u32::MAX);
-            metrics::gauge!(DM_SESSIONS).set(f64::from(sessions));
+            metrics::gauge!(DM_SESSIONS).set(gauge(open_sessions));
+            let proved = connections.open.saturating_sub(connections.unproved);
+            metrics::gauge!(CONNECTIONS, "peer" => "proved").set(gauge(proved));
+            metrics::gauge!(CONNECTIONS, "peer" => "unproved").set(gauge(connections.unproved));
+            for (outcome, count) in connections.by_outcome() {
+                metrics::counter!(CONNECTIONS_TOTAL, "outcome" => outcome).absolute(count);
+            }
             for view in fleet {
                 for phase in crate::fleet::attempt::ArmingPhase::ALL {
                     let devices = view.phase_counts.get(&phase).copied().unwrap_or(0);
-                    let devices = f64::from(u32::try_from(devices).unwrap_or(u32::MAX));
                     let campaign = view.campaign.id.to_string();
                     metrics::gauge!(DEVICES, "campaign" => campaign, "phase" => phase.as_str())
-                        .set(devices);
+                        .set(gauge(devices));
                 }
             }
         });
         self.handle.render()
     }
+}
+
+fn gauge(count: impl TryInto<u32>) -> f64 {
+    f64::from(count.try_into().unwrap_or(u32::MAX))
 }
 
 impl Default for Metrics {
@@ -231,3 +246,5 @@ const CONTROL_CALLS: &str = "fumocast_bridge_control_calls_total";
 const DOWNLOADS: &str = "fumocast_bridge_downloads_total";
 const DEVICES: &str = "fumocast_bridge_devices";
 const DM_SESSIONS: &str = "fumocast_bridge_dm_sessions";
+const CONNECTIONS: &str = "fumocast_bridge_connections";
+const CONNECTIONS_TOTAL: &str = "fumocast_bridge_connections_total";

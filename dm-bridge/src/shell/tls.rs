@@ -1,18 +1,15 @@
-//! The listener: peers of connections, and TLS from certificate files.
-//!
-//! Handshakes run concurrently and are bounded in count and time, so a slow peer delays no other.
+//! Peers of connections, and TLS from certificate files.
 
-use std::{fs, io, net::SocketAddr, path::Path, path::PathBuf, sync::Arc, time::Duration};
+use std::{fs, io, net::SocketAddr, path::Path, path::PathBuf, sync::Arc};
 
-use axum::{extract::connect_info::Connected, serve::IncomingStream};
+use proto_http::{
+    table::Phase,
+    transport::{self, Established, PlacedStream, Proof},
+};
 use rustls::{
     RootCertStore, ServerConfig, crypto,
     pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject as _},
     server::WebPkiClientVerifier,
-};
-use tokio::{
-    net::{TcpListener, TcpStream},
-    sync::{Semaphore, mpsc},
 };
 use tokio_rustls::{TlsAcceptor, server::TlsStream};
 use x509_cert::der::{
@@ -21,13 +18,6 @@ use x509_cert::der::{
 };
 
 use crate::app::AppError;
-
-/// Handshakes at once.
-const MAX_HANDSHAKES: usize = 256;
-/// Time limit of a handshake.
-const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
-/// Delay after a failed accept, for example when no file descriptor is free.
-const ACCEPT_RETRY: Duration = Duration::from_millis(100);
 
 /// Files that make a listener speak TLS.
 #[derive(Debug, Clone)]
@@ -49,7 +39,7 @@ impl TlsFiles {
     /// [`AppError::Configuration`] when one of them cannot be read, or key and certificate do not
     /// match.
     // spec: security 7.2 (TLS)
-    pub fn load(&self) -> Result<TlsAcceptor, AppError> {
+    pub fn load(&self) -> Result<Tls, AppError> {
         let certificates = certificates(&self.certificate)?;
         let key = PrivateKeyDer::from_pem_file(&self.key)
             .map_err(|error| unfit(&self.key, &error.to_string()))?;
@@ -77,7 +67,7 @@ impl TlsFiles {
             .with_single_cert(certificates, key)
             .map_err(|error| unfit(&self.certificate, &error.to_string()))?;
         config.alpn_protocols = vec![b"http/1.1".to_vec()];
-        Ok(TlsAcceptor::from(Arc::new(config)))
+        Ok(Tls(TlsAcceptor::from(Arc::new(config))))
     }
 }
 
@@ -118,126 +108,27 @@ pub enum Transport {
     },
 }
 
-/// A listener without TLS.
-#[derive(Debug)]
-pub struct PlainListener(pub TcpListener);
+/// TLS below HTTP.
+#[derive(Clone)]
+pub struct Tls(TlsAcceptor);
 
-impl axum::serve::Listener for PlainListener {
-    type Io = TcpStream;
-    type Addr = SocketAddr;
+impl transport::Transport for Tls {
+    type Stream = TlsStream<PlacedStream>;
+    type Info = Transport;
 
-    async fn accept(&mut self) -> (TcpStream, SocketAddr) {
-        let (stream, address) = axum::serve::Listener::accept(&mut self.0).await;
-        if let Err(error) = stream.set_nodelay(true) {
-            tracing::debug!(%error, "cannot turn off Nagle's algorithm");
-        }
-        (stream, address)
+    const FIRST_PHASE: Phase = Phase::Handshake;
+
+    async fn handshake(
+        &self,
+        stream: PlacedStream,
+    ) -> io::Result<Established<Self::Stream, Transport>> {
+        let stream = self.0.accept(stream).await?;
+        let (_, connection) = stream.get_ref();
+        let shown = connection.peer_certificates().and_then(|chain| chain.first());
+        let subject = shown.and_then(|certificate| common_name(certificate));
+        let proof = if shown.is_some() { Proof::Shown } else { Proof::Missing };
+        Ok(Established { stream, info: Transport::Tls { subject }, proof })
     }
-
-    fn local_addr(&self) -> io::Result<SocketAddr> {
-        self.0.local_addr()
-    }
-}
-
-impl Connected<IncomingStream<'_, PlainListener>> for Peer {
-    fn connect_info(stream: IncomingStream<'_, PlainListener>) -> Self {
-        Self { address: *stream.remote_addr(), transport: Transport::Plain }
-    }
-}
-
-impl Connected<IncomingStream<'_, TlsListener>> for Peer {
-    fn connect_info(stream: IncomingStream<'_, TlsListener>) -> Self {
-        stream.remote_addr().clone()
-    }
-}
-
-/// A listener that returns connections after their TLS handshake.
-#[derive(Debug)]
-pub struct TlsListener {
-    ready: mpsc::Receiver<(TlsStream<TcpStream>, Peer)>,
-    address: SocketAddr,
-}
-
-impl TlsListener {
-    /// Starts to accept connections.
-    ///
-    /// # Errors
-    ///
-    /// When the local address of `listener` cannot be read.
-    pub fn start(listener: TcpListener, acceptor: TlsAcceptor) -> io::Result<Self> {
-        let address = listener.local_addr()?;
-        let (send, ready) = mpsc::channel(1);
-        tokio::spawn(accept_connections(listener, acceptor, send));
-        Ok(Self { ready, address })
-    }
-}
-
-impl axum::serve::Listener for TlsListener {
-    type Io = TlsStream<TcpStream>;
-    type Addr = Peer;
-
-    async fn accept(&mut self) -> (Self::Io, Self::Addr) {
-        match self.ready.recv().await {
-            Some(connection) => connection,
-            // The accepting task has ended with the runtime.
-            None => std::future::pending().await,
-        }
-    }
-
-    fn local_addr(&self) -> io::Result<Peer> {
-        Ok(Peer { address: self.address, transport: Transport::Tls { subject: None } })
-    }
-}
-
-async fn accept_connections(
-    listener: TcpListener,
-    acceptor: TlsAcceptor,
-    ready: mpsc::Sender<(TlsStream<TcpStream>, Peer)>,
-) {
-    let handshakes = Arc::new(Semaphore::new(MAX_HANDSHAKES));
-    loop {
-        let Ok(permit) = Arc::clone(&handshakes).acquire_owned().await else { return };
-        let accepted = tokio::select! {
-            () = ready.closed() => return,
-            accepted = listener.accept() => accepted,
-        };
-        let (stream, address) = match accepted {
-            Ok(accepted) => accepted,
-            Err(error) => {
-                tracing::warn!(%error, "accept failed");
-                tokio::time::sleep(ACCEPT_RETRY).await;
-                continue;
-            }
-        };
-        let (acceptor, ready) = (acceptor.clone(), ready.clone());
-        tokio::spawn(async move {
-            let done =
-                tokio::time::timeout(HANDSHAKE_TIMEOUT, handshake(stream, address, acceptor));
-            match done.await {
-                Ok(Ok(connection)) => {
-                    drop(permit);
-                    if ready.send(connection).await.is_err() {
-                        tracing::debug!("server stopped, connection dropped");
-                    }
-                }
-                Ok(Err(error)) => tracing::debug!(%error, "a handshake failed"),
-                Err(_) => tracing::debug!("TLS handshake timed out"),
-            }
-        });
-    }
-}
-
-async fn handshake(
-    stream: TcpStream,
-    address: SocketAddr,
-    acceptor: TlsAcceptor,
-) -> io::Result<(TlsStream<TcpStream>, Peer)> {
-    stream.set_nodelay(true)?;
-    let stream = acceptor.accept(stream).await?;
-    let (_, connection) = stream.get_ref();
-    let shown = connection.peer_certificates().and_then(|chain| chain.first());
-    let subject = shown.and_then(|certificate| common_name(certificate));
-    Ok((stream, Peer { address, transport: Transport::Tls { subject } }))
 }
 
 const COMMON_NAME: ObjectIdentifier = ObjectIdentifier::new_unwrap("2.5.4.3");

@@ -1,7 +1,7 @@
 //! Permitted imports between packages and modules.
 //!
 //! ```text
-//! proto  <-  proto/cli  <-  carousel | receiver | dm-bridge  <-  tests
+//! proto  <-  proto/cli, proto/http  <-  carousel | receiver | dm-bridge  <-  tests
 //! inside proto:  wire, time, ids, crypto  <-  fec  <-  flute
 //!                wire, words, ids, crypto, tune_in  <-  dm
 //!                fec, crypto  <-  trust
@@ -10,18 +10,18 @@
 //!
 //! Three places of a program touch the machine: `shell/`, `main.rs`, and the command line (`cli`,
 //! with `config`). The last two read and write the files that a person names on the command line;
-//! to send these through `shell/` would add a layer that only forwards. They alone use `proto/cli`,
-//! which holds what the shells of the programs share.
+//! to send these through `shell/` would add a layer that only forwards. They alone use `proto/cli`
+//! and `proto/http`, which hold what the shells of the programs share.
 
 use std::collections::BTreeSet;
 
-use crate::{Finding, SourceFile, source::SHARED_SHELL};
+use crate::{Finding, SourceFile, source::SHARED_SHELLS};
 
 /// The modules of `proto` and what each may use besides itself.
 ///
 /// `wire`, `time`, `ids` and `crypto` are the floor: they may use one another. `generated` holds
 /// the prost types of `schema/*.proto`, which only the two modules that wrap them see.
-const PROTO: [(&str, &[&str]); 16] = [
+const PROTO: [(&str, &[&str]); 17] = [
     ("lib", &[]),
     ("wire", &["time", "ids", "crypto"]),
     ("words", &["wire"]),
@@ -34,6 +34,7 @@ const PROTO: [(&str, &[&str]); 16] = [
     ("sdp", &["wire", "time", "ids"]),
     ("sap", &["wire", "crypto", "sdp"]),
     ("pcap", &["wire"]),
+    ("peer", &[]),
     ("dm", &["wire", "words", "time", "ids", "crypto", "tune_in"]),
     ("trust", &["wire", "words", "time", "ids", "crypto", "fec", "generated"]),
     ("control", &["wire", "time", "ids", "crypto", "generated"]),
@@ -71,11 +72,12 @@ struct Fence {
     doors: &'static [&'static str],
 }
 
-const FENCES: [Fence; 4] = [
+const FENCES: [Fence; 5] = [
     Fence { crate_name: "raptorq", doors: &["proto/src/fec/raptorq_crate", "tests/"] },
     Fence { crate_name: "ring", doors: &["proto/src/crypto.rs"] },
     Fence { crate_name: "md5", doors: &["proto/src/dm/auth", "proto/src/flute/content_md5"] },
     Fence { crate_name: "proto_cli", doors: &SHELLS },
+    Fence { crate_name: "proto_http", doors: &SHELLS },
 ];
 
 /// Places that touch the machine.
@@ -217,7 +219,8 @@ fn is_program(file: &SourceFile) -> bool {
 /// Returns whether a file is a shell, the command line or the configuration of a program.
 fn touches_machine(file: &SourceFile) -> bool {
     let is_shell = matches!(file.top_module(), Some("shell" | "main" | "cli" | "config"));
-    is_program(file) && is_shell || file.package() == SHARED_SHELL
+    let is_shared = SHARED_SHELLS.iter().any(|(folder, _)| *folder == file.package());
+    is_program(file) && is_shell || is_shared
 }
 
 /// Modules that a text names behind a prefix, also in `use crate::{a, b::c}`, with their lines.
@@ -328,6 +331,7 @@ mod tests {
             assert_eq!(machine(&file("receiver/src/agent.rs", text)).len(), 1, "{text}");
             assert_eq!(machine(&file("receiver/src/shell/udp.rs", text)), [], "{text}");
             assert_eq!(machine(&file("proto/cli/src/output.rs", text)), [], "{text}");
+            assert_eq!(machine(&file("proto/http/src/server.rs", text)), [], "{text}");
         }
         assert_eq!(machine(&file("receiver/src/agent.rs", "// use std::fs;\nstd::fmt::x")), []);
     }
@@ -354,6 +358,7 @@ mod tests {
             ("dm-bridge/src/dm/auth.rs", "use md5::{Digest as _, Md5};"),
             ("receiver/src/agent.rs", "use proto_cli::output;"),
             ("proto/src/wire.rs", "use proto_cli::output;"),
+            ("dm-bridge/src/dm/session.rs", "use proto_http::table::Phase;"),
         ] {
             assert_eq!(fences(&file(path, text)).len(), 1, "{path}");
         }

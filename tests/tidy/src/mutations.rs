@@ -9,7 +9,7 @@ use std::{collections::BTreeSet, fs, path::PathBuf, process::Command};
 use anyhow::Context as _;
 use serde::Deserialize;
 
-use crate::{Finding, SourceFile, workspace_dir};
+use crate::{Finding, SourceFile, source::SHARED_SHELLS, workspace_dir};
 
 /// Defences against each threat, and the patches that remove them.
 #[derive(Debug, Clone, Deserialize)]
@@ -107,9 +107,12 @@ pub fn findings(table: &Table, sources: &[SourceFile]) -> anyhow::Result<Vec<Fin
 fn test_exists(mutation: &Mutation, sources: &[SourceFile]) -> bool {
     let function = mutation.test.rsplit("::").next().unwrap_or_default();
     let defined = format!("fn {function}(");
+    let crate_name = mutation.package.replace('-', "_");
+    let shared = SHARED_SHELLS.iter().find(|(_, name)| *name == crate_name);
+    let folder = shared.map_or(&*mutation.package, |(folder, _)| folder);
     sources
         .iter()
-        .filter(|source| source.path.starts_with(&format!("{}/", mutation.package)))
+        .filter(|source| source.path.starts_with(&format!("{folder}/")))
         .any(|source| source.text.contains(&defined))
 }
 

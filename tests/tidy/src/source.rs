@@ -9,11 +9,13 @@ use std::{
 use anyhow::Context as _;
 
 /// The packages of the workspace, by folder.
-pub const PACKAGES: [&str; 6] =
-    ["proto", SHARED_SHELL, "carousel", "receiver", "dm-bridge", "tests"];
+pub const PACKAGES: [&str; 7] =
+    ["proto", "proto/cli", "proto/http", "carousel", "receiver", "dm-bridge", "tests"];
 
-/// The package that the shells of the programs share; its folder lies inside that of `proto`.
-pub const SHARED_SHELL: &str = "proto/cli";
+/// The packages that the shells of the programs share, by folder and by crate name; the folders lie
+/// inside that of `proto`.
+pub const SHARED_SHELLS: [(&str, &str); 2] =
+    [("proto/cli", "proto_cli"), ("proto/http", "proto_http")];
 
 /// One Rust file.
 #[derive(Debug, Clone)]
@@ -41,10 +43,10 @@ impl SourceFile {
 
     /// The folder of the package that the file belongs to.
     pub fn package(&self) -> &str {
-        if self.path.starts_with("proto/cli/") {
-            return SHARED_SHELL;
-        }
-        self.path.split('/').next().unwrap_or_default()
+        let inside =
+            |folder: &str| self.path.strip_prefix(folder).is_some_and(|it| it.starts_with('/'));
+        let shared = SHARED_SHELLS.into_iter().find(|(folder, _)| inside(folder));
+        shared.map_or_else(|| self.path.split('/').next().unwrap_or_default(), |(folder, _)| folder)
     }
 
     /// The path below `src/`, without `.rs`; `None` outside `src/`.
@@ -87,7 +89,8 @@ pub fn workspace_dir() -> PathBuf {
 pub fn workspace_sources() -> anyhow::Result<Vec<SourceFile>> {
     let top = workspace_dir();
     let mut paths = Vec::new();
-    for package in PACKAGES.into_iter().filter(|package| *package != SHARED_SHELL) {
+    // A package inside another is collected with it.
+    for package in PACKAGES.into_iter().filter(|package| !package.contains('/')) {
         collect(&top.join(package), &mut paths)?;
     }
     let mut texts = Vec::new();
@@ -116,7 +119,12 @@ pub fn classify(texts: &[(String, String)]) -> Vec<SourceFile> {
             .any(|module| stem == module || stem.starts_with(&format!("{module}/")));
         let binary = match path.split_once('/') {
             Some(("tests", remaining)) => !remaining.starts_with("src/"),
-            Some((_, remaining)) => remaining.starts_with("tests/"),
+            Some((_, remaining)) => {
+                // A package may lie inside another.
+                let inner = remaining.split_once('/').map_or("", |(_, inner)| inner);
+                remaining.starts_with("tests/")
+                    || inner.starts_with("tests/") && !remaining.starts_with("src/")
+            }
             None => false,
         };
         if declared || binary { FileKind::Test } else { FileKind::Product }

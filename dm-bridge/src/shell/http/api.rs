@@ -4,7 +4,7 @@
 use std::{sync::Arc, time::Duration};
 
 use axum::{
-    Json, Router,
+    Extension, Json, Router,
     body::Bytes,
     extract::{Path, Query, Request, State},
     http::{StatusCode, header},
@@ -16,6 +16,7 @@ use proto::{
     crypto::{equal_in_constant_time, random, sha256},
     ids::{CampaignId, DeviceId},
 };
+use proto_http::transport::Proved;
 use serde::Deserialize;
 
 use super::{super::state::Shared, retry_after};
@@ -120,7 +121,7 @@ async fn only_operators(
     let token = value.and_then(|value| value.strip_prefix(b"Bearer ")).unwrap_or_default();
     // Comparing hashes hides the length of the token too.
     if equal_in_constant_time(&sha256(&[token]).0, &shared.token_hash.0) {
-        return next.run(request).await;
+        return (Extension(Proved), next.run(request).await).into_response();
     }
     let body = ErrorBody { error: "show the operator's token as `Bearer TOKEN`".to_owned() };
     (StatusCode::UNAUTHORIZED, [(header::WWW_AUTHENTICATE, "Bearer")], Json(body)).into_response()
@@ -152,7 +153,11 @@ async fn healthz(State(shared): State<Arc<Shared>>) -> (StatusCode, &'static str
 
 /// Counts as the reconciler has read them last: a scrape reads nothing.
 async fn metrics(State(shared): State<Arc<Shared>>) -> Response {
-    let text = shared.status.metrics.render(&shared.fleet(), shared.sessions.active());
+    let text = shared.status.metrics.render(
+        &shared.fleet(),
+        shared.sessions.active(),
+        &shared.connections.stats(),
+    );
     ([(header::CONTENT_TYPE, "text/plain; version=0.0.4")], text).into_response()
 }
 

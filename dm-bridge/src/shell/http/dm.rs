@@ -8,6 +8,7 @@ use std::{
 };
 
 use axum::{
+    Extension,
     body::{Body, to_bytes},
     extract::{ConnectInfo, RawQuery, State},
     http::{HeaderMap, StatusCode, header},
@@ -20,9 +21,10 @@ use proto::{
         encoding::{self, Encoding, MessageError},
     },
     ids::DeviceId,
+    peer::PeerNetwork,
     wire::WireError,
 };
-use tokio::time::timeout;
+use proto_http::{body::BodyError, transport::Proved};
 
 use super::{
     super::{
@@ -39,7 +41,7 @@ use crate::{
         limiter::{FailureLimiter, Standing},
         message::{InboundMessage, MessageOutcome, OutboundMessage, RawMessage},
     },
-    fleet::{address::PeerNetwork, device::Device, store::StoreError},
+    fleet::{device::Device, store::StoreError},
     random::spread,
 };
 
@@ -61,7 +63,9 @@ pub(super) async fn post(
 /// Maps an outcome to its label in the metrics and its HTTP response.
 fn response_to(outcome: MessageOutcome, retry: Duration) -> (&'static str, Response) {
     match outcome {
-        MessageOutcome::Reply(message) => ("reply", syncml(message)),
+        MessageOutcome::Reply(message) => {
+            ("reply", (Extension(Proved), syncml(message)).into_response())
+        }
         MessageOutcome::Replay(message) => ("replay", syncml(message)),
         MessageOutcome::AuthRequired(message) => ("auth_required", syncml(message)),
         MessageOutcome::AuthStale(message) => ("auth_stale", syncml(message)),
@@ -118,10 +122,10 @@ async fn receive(shared: &Shared, parts: RequestParts<'_>, body: Body) -> Messag
     let RequestParts { headers, query, .. } = parts;
     let Some(encoding) = encoding_of(headers) else { return MessageOutcome::MediaType };
     let limit = shared.limits.message_bytes;
-    let bytes = match timeout(shared.admission.body_timeout, to_bytes(body, limit)).await {
-        Ok(Ok(bytes)) => bytes,
-        Ok(Err(_)) => return MessageOutcome::TooLarge(limit),
-        Err(_) => return MessageOutcome::BodyTimeout,
+    let bytes = match to_bytes(body, limit).await {
+        Ok(bytes) => bytes,
+        Err(error) if BodyError::is_timeout(&error) => return MessageOutcome::BodyTimeout,
+        Err(_) => return MessageOutcome::TooLarge(limit),
     };
     // spec: security 7.2 (stalled bodies)
     let Ok(_permit) = shared.dm_permits.try_acquire() else { return MessageOutcome::Overloaded };
@@ -149,7 +153,8 @@ async fn respond(
     raw: RawMessage<'_>,
 ) -> Result<MessageOutcome, StoreError> {
     let RequestParts { peer, headers, .. } = parts;
-    let address = || client_address(peer.address.ip(), headers, &shared.trusted_proxies);
+    let address =
+        || client_address(peer.address.ip(), headers, shared.connections.trusted_proxies());
     let check = match raw.mac {
         Some(mac) => {
             let certificate = certificate_of(peer, &mac.user);

@@ -6,6 +6,7 @@
 use std::sync::Arc;
 
 use axum::{
+    Extension,
     body::Bytes,
     extract::{Path, Request, State},
     http::{StatusCode, header},
@@ -16,6 +17,7 @@ use proto::{
     ids::CampaignId,
     trust::bundle,
 };
+use proto_http::transport::Proved;
 use tower::ServiceExt as _;
 use tower_http::services::ServeFile;
 
@@ -28,7 +30,7 @@ use crate::{
 };
 
 /// Size limit of an installation notification, in octets.
-const MAX_NOTIFICATION_BYTES: usize = 1024;
+pub(super) const MAX_NOTIFICATION_BYTES: usize = 1024;
 
 /// Serves the download descriptor of a campaign's package. Its URLs have the origin at which the
 /// device was enrolled, whatever the request says of itself.
@@ -54,7 +56,8 @@ pub(super) async fn descriptor(
     };
     shared.status.metrics.download("descriptor", "200");
     let media_type = (header::CONTENT_TYPE, descriptor::MEDIA_TYPE);
-    Ok(([media_type, (header::CACHE_CONTROL, "no-store")], document.emit()).into_response())
+    let headers = [media_type, (header::CACHE_CONTROL, "no-store")];
+    Ok((Extension(Proved), headers, document.emit()).into_response())
 }
 
 /// Returns the response to an unknown path.
@@ -74,6 +77,8 @@ pub(super) async fn package(
     let mut response = served
         .map_err(|error| AppError::Configuration(format!("the package cannot be read: {error}")))?
         .into_response();
+    // The secret is a proof, and a package may take long.
+    response.extensions_mut().insert(Proved);
     shared.status.metrics.download("package", response.status().as_str());
     if response.status().is_success() {
         let media_type = header::HeaderValue::from_static(bundle::MEDIA_TYPE);
@@ -90,9 +95,6 @@ pub(super) async fn notify(
     body: Bytes,
 ) -> Result<Response, AppError> {
     let Some(attempt) = attempt_of(&shared, &id, &secret).await? else { return absent() };
-    if body.len() > MAX_NOTIFICATION_BYTES {
-        return Err(AppError::Usage("the notification is too long".to_owned()));
-    }
     let status = InstallStatus::parse(&String::from_utf8_lossy(&body))?;
     tracing::info!(campaign = %attempt.campaign, status = status.0, text = status.text(), "installation notification received");
     shared.status.metrics.download("notify", &status.0.to_string());

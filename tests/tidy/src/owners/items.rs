@@ -9,10 +9,11 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use syn::{Attribute, Fields, ImplItem, Item, ItemImpl, ItemStruct, Visibility};
 
-use crate::{SourceFile, source::SHARED_SHELL};
+use crate::{SourceFile, source::SHARED_SHELLS};
 
 /// Packages whose code is the product.
-const PRODUCT: [&str; 5] = ["proto", SHARED_SHELL, "carousel", "receiver", "dm-bridge"];
+const PRODUCT: [&str; 6] =
+    ["proto", "proto/cli", "proto/http", "carousel", "receiver", "dm-bridge"];
 
 /// The package that the others depend on.
 const LIBRARY: &str = "proto";
@@ -217,8 +218,9 @@ impl Items {
                     let folder = found.path.rsplit('/').nth(1).unwrap_or_default();
                     let crate_name = path.first().map_or("", String::as_str);
                     let foreign = ["proto", "carousel", "receiver", "dm_bridge"];
-                    let package = if crate_name == "proto_cli" {
-                        SHARED_SHELL.to_owned()
+                    let shared = SHARED_SHELLS.iter().find(|(_, name)| *name == crate_name);
+                    let package = if let Some((folder, _)) = shared {
+                        (*folder).to_owned()
                     } else if foreign.contains(&crate_name) {
                         crate_name.replace('_', "-")
                     } else {

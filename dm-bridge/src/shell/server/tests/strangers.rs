@@ -17,6 +17,8 @@ use proto::{
     fixtures::device::ScriptedDevice,
 };
 
+use proto_http::limits::Limits;
+use tokio::net::TcpSocket;
 use tower::ServiceExt as _;
 
 use super::*;
@@ -51,13 +53,98 @@ async fn bodies_that_do_not_come_hold_no_permit() {
 // test: security 7.2 (stalled bodies)
 #[tokio::test(flavor = "multi_thread")]
 async fn a_body_that_does_not_come_is_waited_for_so_long() {
-    let body_timeout = Duration::from_millis(50);
-    let bridge = Bridge::start_with(Admission { body_timeout, ..Admission::default() }).await;
+    let connections = Limits { body: Duration::from_millis(50), ..Limits::default() };
+    let bridge = Bridge::start_with(Admission { connections, ..Admission::default() }).await;
     let mut stream = stall(&bridge);
     let mut answer = Vec::new();
     stream.read_to_end(&mut answer).unwrap();
     let answer = String::from_utf8_lossy(&answer);
     assert!(answer.contains("408 Request Timeout"), "{answer}");
+    let metrics = String::from_utf8(bridge.get("/metrics").body).unwrap();
+    for line in [
+        "dm_messages_total{outcome=\"body_timeout\"} 1",
+        "connections_total{outcome=\"body-timeout\"} 1",
+    ] {
+        assert!(metrics.contains(line), "{line} in {metrics}");
+    }
+}
+
+// test: security 7.2 (places of connections)
+#[tokio::test(flavor = "multi_thread")]
+async fn a_thousand_silent_connections_of_one_address_stop_no_device() {
+    let bridge = Bridge::start().await;
+    let mut device = bridge.enrol("LAB-0001").await;
+    let mut silent = Vec::new();
+    for _ in 0..1_100 {
+        let socket = TcpSocket::new_v4().unwrap();
+        socket.bind("127.0.0.2:0".parse().unwrap()).unwrap();
+        silent.push(socket.connect(bridge.address).await.unwrap());
+    }
+    for _ in 0..3 {
+        device.run();
+    }
+    assert_eq!(bridge.get("/healthz").status, 200);
+    drop(silent);
+}
+
+/// Sends a request on a connection that goes on; returns the head and the body of the response.
+fn ask(stream: &mut TcpStream, head: &str, body: &[u8]) -> Option<(String, Vec<u8>)> {
+    let length = body.len();
+    let head = format!("{head}Host: b\r\nContent-Length: {length}\r\n\r\n");
+    stream.write_all(&[head.as_bytes(), body].concat()).ok()?;
+    let mut head = Vec::new();
+    while !head.ends_with(b"\r\n\r\n") {
+        let mut octet = [0];
+        stream.read_exact(&mut octet).ok()?;
+        head.push(octet[0]);
+    }
+    let head = String::from_utf8(head).unwrap().to_lowercase();
+    let length = head.lines().find_map(|line| line.strip_prefix("content-length: "));
+    let mut body = vec![0; length.unwrap().parse().unwrap()];
+    stream.read_exact(&mut body).ok()?;
+    Some((head, body))
+}
+
+// test: security 7.2 (places of connections)
+#[tokio::test(flavor = "multi_thread")]
+async fn a_device_and_an_operator_keep_their_connections_and_strangers_do_not() {
+    let idle_after = Duration::from_millis(100);
+    let connections = Limits { unproved: 16, all: 64, idle_after, ..Limits::default() };
+    let bridge = Bridge::start_with(Admission { connections, ..Admission::default() }).await;
+    let mut device = bridge.enrol("LAB-0001").await;
+    let connect = || TcpStream::connect(bridge.address).unwrap();
+    let (mut of_device, mut of_operator, mut of_guesser) = (connect(), connect(), connect());
+    let kind = Encoding::Xml.media_type();
+    let message = format!("POST /dm HTTP/1.1\r\nContent-Type: {kind}\r\n");
+    device.next_session();
+    let proof = device.credential();
+    let first = device.first(Some(proof));
+    assert!(ask(&mut of_device, &message, &first).unwrap().0.starts_with("http/1.1 200"));
+    let wrong = Secret::new("LAB-0001", "guess").credential(b"nonce");
+    let wrong = Encoding::Xml.emit(&self::first(&bridge, "LAB-0001", Some(wrong)));
+    assert!(ask(&mut of_guesser, &message, &wrong).unwrap().0.starts_with("http/1.1 200"));
+    let metrics = format!("GET /metrics HTTP/1.1\r\nAuthorization: Bearer {}\r\n", bridge.token);
+    for proved in [1, 2] {
+        let text = String::from_utf8(ask(&mut of_operator, &metrics, b"").unwrap().1).unwrap();
+        let line = format!("fumocast_bridge_connections{{peer=\"proved\"}} {proved}\n");
+        assert!(text.contains(&line), "{line} in {text}");
+    }
+    tokio::time::sleep(idle_after).await;
+    let flood: Vec<_> = (0..20).map(|_| connect()).collect();
+    let health = "GET /healthz HTTP/1.1\r\n";
+    assert!(ask(&mut of_device, health, b"").is_some());
+    assert!(ask(&mut of_operator, health, b"").is_some());
+    assert!(ask(&mut of_guesser, health, b"").is_none());
+    drop(flood);
+}
+
+// test: security 7.2 (work before proof)
+#[tokio::test(flavor = "multi_thread")]
+async fn a_long_installation_notification_is_not_read() {
+    let bridge = Bridge::start().await;
+    let body = Some(("text/plain", &[b'9'; 1_025][..]));
+    let answer = send(&bridge.url("/download/x/y/notify"), "POST", None, body);
+    assert_eq!(answer.status, 413);
 }
 
 /// Returns package 1 of a device.

@@ -22,6 +22,7 @@ use proto::{
     },
     fixtures::device::{ScriptedDevice, final_alert},
     ids::{CampaignId, ClassId, DeviceId, Tsi},
+    peer::PeerNetwork,
     time::{Mono, Utc},
 };
 use sqlx::{Connection as _, Row as _, SqliteConnection};
@@ -50,7 +51,6 @@ use crate::{
         message::{InboundMessage, MessageOutcome},
     },
     fleet::{
-        address::PeerNetwork,
         device::SuspendCommand,
         memory::MemoryStore,
         policy::NodeValue,
