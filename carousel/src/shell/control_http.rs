@@ -3,7 +3,7 @@
 use std::{sync::Arc, time::Duration};
 
 use axum::{
-    Router,
+    Extension, Router,
     body::Bytes,
     extract::{DefaultBodyLimit, Request, State},
     http::{HeaderMap, StatusCode, header},
@@ -18,6 +18,13 @@ use proto::{
     ids::CampaignId,
     time::Now,
 };
+use proto_http::{
+    server::Connections,
+    table::Stats,
+    transport::{Peer, Plain, Proved},
+};
+use tokio::net::TcpListener;
+use tower::ServiceExt as _;
 use tower_http::timeout::TimeoutLayer;
 
 use super::session_manager::{ControlError, SessionManager, SharedManager};
@@ -29,8 +36,23 @@ const MAX_BODY_BYTES: usize = 64 * 1024;
 /// The time limit of a request.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(30);
 
+/// Serves the control API until it is dropped.
+pub async fn serve(
+    listener: TcpListener,
+    shared: SharedManager,
+    token: Vec<u8>,
+    connections: Connections,
+) {
+    let router = router(shared, token, connections.clone());
+    let handle = move |_: Peer<()>, request| {
+        let router = router.clone();
+        async move { router.oneshot(request).await.unwrap_or_else(|never| match never {}) }
+    };
+    connections.serve(listener, Plain, handle, std::future::pending()).await;
+}
+
 /// Returns the routes, all of which require the token.
-pub fn router(shared: SharedManager, token: Vec<u8>) -> Router {
+fn router(shared: SharedManager, token: Vec<u8>, connections: Connections) -> Router {
     let operations = Router::new()
         .route("/prepare", post(prepare))
         .route("/open", post(open))
@@ -41,6 +63,7 @@ pub fn router(shared: SharedManager, token: Vec<u8>) -> Router {
         .route("/metrics", get(metrics))
         .layer(DefaultBodyLimit::max(MAX_BODY_BYTES))
         .layer(TimeoutLayer::with_status_code(StatusCode::REQUEST_TIMEOUT, REQUEST_TIMEOUT))
+        .layer(Extension(connections))
         .layer(middleware::from_fn_with_state(Arc::new(token), admit))
         .with_state(shared)
 }
@@ -50,7 +73,7 @@ async fn admit(State(token): State<Arc<Vec<u8>>>, request: Request, next: Next) 
     let shown = request.headers().get(header::AUTHORIZATION);
     let shown = shown.and_then(|value| value.as_bytes().strip_prefix(b"Bearer "));
     if shown.is_some_and(|shown| equal_in_constant_time(shown, &token)) {
-        next.run(request).await
+        (Extension(Proved), next.run(request).await).into_response()
     } else {
         (StatusCode::UNAUTHORIZED, "a bearer token is required").into_response()
     }
@@ -124,10 +147,13 @@ fn status_of(refusal: &Refusal) -> StatusCode {
     }
 }
 
-/// The state of all sessions in the text form of Prometheus.
-async fn metrics(State(shared): State<SharedManager>) -> Response {
+/// The state of all sessions and of connections in the text form of Prometheus.
+async fn metrics(
+    State(shared): State<SharedManager>,
+    Extension(connections): Extension<Connections>,
+) -> Response {
     match shared.operate(|manager, now| manager.status(now, &StatusRequest::default())) {
-        Ok(reply) => exposition(&reply).into_response(),
+        Ok(reply) => (exposition(&reply) + &exposed(&connections.stats())).into_response(),
         Err(error) => refuse(&error),
     }
 }
@@ -150,6 +176,19 @@ fn exposition(reply: &StatusReply) -> String {
             let (tsi, value) = (session.tsi, value(session));
             text.push_str(&format!("{name}{{campaign=\"{id}\",tsi=\"{tsi}\"}} {value}\n"));
         }
+    }
+    text
+}
+
+fn exposed(connections: &Stats) -> String {
+    let proved = connections.open.saturating_sub(connections.unproved);
+    let mut text = "# TYPE carousel_connections gauge\n".to_owned();
+    for (peer, count) in [("proved", proved), ("unproved", connections.unproved)] {
+        text.push_str(&format!("carousel_connections{{peer=\"{peer}\"}} {count}\n"));
+    }
+    text.push_str("# TYPE carousel_connections_total counter\n");
+    for (outcome, count) in connections.by_outcome() {
+        text.push_str(&format!("carousel_connections_total{{outcome=\"{outcome}\"}} {count}\n"));
     }
     text
 }

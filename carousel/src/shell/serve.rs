@@ -6,6 +6,7 @@ use std::{
 };
 
 use clap::Args;
+use proto_http::{limits::Limits, open_files, server::Connections};
 use sd_notify::NotifyState;
 use tokio::{
     net::TcpListener,
@@ -87,17 +88,16 @@ async fn serve(args: ServeArgs) -> Result<(), CliError> {
     tracing::info!(%address, data = %data.display(), "control API");
     // Without a service manager nobody is notified.
     sd_notify::notify(false, &[NotifyState::Ready]).ok();
-    let router = control_http::router(shared.clone(), token);
-    let ended = tokio::select! {
-        ended = std::future::IntoFuture::into_future(axum::serve(listener, router)) => {
-            ended.map_err(|error| CliError::network("control API", error))
-        }
-        () = shared.drive() => Ok(()),
-        _ = interrupt.recv() => Ok(()),
-        _ = terminate.recv() => Ok(()),
-    };
+    let limits = Limits::default().within(open_files::raise_limit());
+    let connections = Connections::new(limits, &[]);
+    tokio::select! {
+        () = control_http::serve(listener, shared.clone(), token, connections) => {}
+        () = shared.drive() => {}
+        _ = interrupt.recv() => {}
+        _ = terminate.recv() => {}
+    }
     shared.shut_down();
-    ended
+    Ok(())
 }
 
 fn read_token(path: &Path) -> Result<Vec<u8>, CliError> {

@@ -17,6 +17,8 @@ use proto::{
     ids::ComponentId,
     trust::{DocumentKind, Envelope},
 };
+use proto_http::{limits::Limits, open_files, server::Connections};
+use socket2::{Domain, Socket, Type};
 use tempfile::TempDir;
 use tokio::{net::TcpListener, runtime};
 
@@ -88,11 +90,9 @@ impl Server {
                 let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
                 tell.send(listener.local_addr().unwrap()).unwrap();
                 let shared = SharedManager::new(manager);
-                let router = control_http::router(shared.clone(), TOKEN.into());
+                let connections = Connections::new(Limits::default(), &[]);
                 tokio::select! {
-                    served = std::future::IntoFuture::into_future(axum::serve(listener, router)) => {
-                        served.unwrap();
-                    }
+                    () = control_http::serve(listener, shared.clone(), TOKEN.into(), connections) => {}
                     () = shared.drive() => {}
                     _ = ended => {}
                 }
@@ -161,6 +161,28 @@ impl Drop for Server {
     }
 }
 
+// test: security 7.2 (places of connections)
+#[test]
+fn silent_peers_do_not_keep_the_image_server_from_its_operator() {
+    open_files::raise_limit();
+    let directory = data();
+    let server = Server::start(directory.path());
+    let from = SocketAddr::from(([127, 0, 0, 2], 0));
+    let silent: Vec<_> = (0..1_100)
+        .map(|_| {
+            let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
+            socket.bind(&from.into()).unwrap();
+            socket.connect(&server.address.into()).unwrap();
+            socket
+        })
+        .collect();
+    let reply: StatusReply = server.call("status", &StatusRequest::default()).unwrap();
+    assert_eq!(reply.sessions, []);
+    let (status, _) = server.post("/metrics", None, CONTENT_TYPE, b"");
+    assert_eq!(status, 401);
+    drop(silent);
+}
+
 fn request(port: u16) -> PrepareRequest {
     let now = clock::now().utc.seconds();
     PrepareRequest {
@@ -208,6 +230,7 @@ fn a_bridge_prepares_opens_and_stops_and_the_restart_goes_on() {
     let (status, text) = server.raw(metrics.as_bytes());
     let text = String::from_utf8(text).unwrap();
     assert!(status == 200 && text.contains("carousel_on_air{campaign=\"0707"), "{text}");
+    assert!(text.contains("carousel_connections_total{outcome=\"accepted\"}"), "{text}");
     let stop = StopRequest { campaign_id, tsi: reply.tsi };
     let _: StatusReply = server.call("stop", &stop).unwrap();
     server.wait_for(AirPhase::Stopped);
