@@ -1,71 +1,64 @@
 //! Notifications posted by a push gateway (OTA over HTTP), one in each body.
 
-use std::{convert::Infallible, sync::Arc, time::Duration};
+use std::time::Duration;
 
 use http_body_util::{BodyExt as _, Empty, Limited};
 use hyper::{
     Method, Request, Response, StatusCode,
-    body::{Bytes, Incoming},
+    body::Bytes,
     header::{CONNECTION, CONTENT_TYPE, HeaderValue},
-    server::conn::http1,
-    service::service_fn,
 };
-use hyper_util::rt::TokioIo;
 use proto::dm::{
     bootstrap::{CONNECTIVITY, DmBootstrap, Push},
     encoding::Encoding,
     notification::MEDIA_TYPE,
 };
-use tokio::{
-    net::{TcpListener, TcpStream},
-    sync::{Semaphore, mpsc},
-    time::timeout,
+use proto_http::{
+    body::{BodyError, RequestBody},
+    limits::Limits,
+    server::Connections,
+    transport::{Peer, Plain},
 };
+use tokio::{net::TcpListener, sync::mpsc};
 
 use super::MAX_NOTIFICATION;
 
-/// Connections at a time; a gateway needs one.
+/// Connections at a time; a gateway needs one, and no peer proves itself.
 const CONNECTIONS: usize = 4;
-/// Timeout of a connection.
-const LIFETIME: Duration = Duration::from_secs(5);
+/// Time limit of each wait for a peer.
+const WAIT: Duration = Duration::from_secs(5);
 
-/// Serves while the runtime runs.
-pub(super) async fn serve(listener: TcpListener, posted: mpsc::Sender<Vec<u8>>) {
-    let places = Arc::new(Semaphore::new(CONNECTIONS));
-    loop {
-        let Ok(place) = places.clone().acquire_owned().await else { return };
-        let Ok((stream, _)) = listener.accept().await else {
-            // Out of descriptors, most likely: wait.
-            tokio::time::sleep(Duration::from_millis(100)).await;
-            continue;
-        };
-        let posted = posted.clone();
-        tokio::spawn(async move {
-            if let Ok(Err(error)) = timeout(LIFETIME, serve_connection(stream, &posted)).await {
-                tracing::debug!(%error, "push connection failed");
-            }
-            drop(place);
-        });
+/// Returns the limits on connections.
+fn limits() -> Limits {
+    Limits {
+        unproved: CONNECTIONS,
+        all: CONNECTIONS,
+        handshake: WAIT,
+        header: WAIT,
+        body: WAIT,
+        response: WAIT,
+        keep_alive: WAIT,
+        ..Limits::default()
     }
 }
 
-async fn serve_connection(stream: TcpStream, posted: &mpsc::Sender<Vec<u8>>) -> hyper::Result<()> {
-    let service = service_fn(|request| async {
-        let mut response = Response::new(Empty::<Bytes>::new());
-        *response.status_mut() = handle(request, posted).await;
-        response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
-        Ok::<_, Infallible>(response)
-    });
-    http1::Builder::new()
-        .keep_alive(false)
-        .max_buf_size(16 << 10)
-        .serve_connection(TokioIo::new(stream), service)
-        .await
+/// Serves while the runtime runs.
+pub(super) async fn serve(listener: TcpListener, posted: mpsc::Sender<Vec<u8>>) {
+    let answer = move |_: Peer<()>, request| {
+        let posted = posted.clone();
+        async move {
+            let mut response = Response::new(Empty::<Bytes>::new());
+            *response.status_mut() = handle(request, &posted).await;
+            response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+            response
+        }
+    };
+    Connections::new(limits(), &[]).serve(listener, Plain, answer, std::future::pending()).await;
 }
 
 /// Handles one request; status 202 acknowledges reception, not authenticity.
 // spec: oma-dm 7.2 (a push over HTTP)
-async fn handle(request: Request<Incoming>, posted: &mpsc::Sender<Vec<u8>>) -> StatusCode {
+async fn handle(request: Request<RequestBody>, posted: &mpsc::Sender<Vec<u8>>) -> StatusCode {
     if request.method() != Method::POST {
         return StatusCode::METHOD_NOT_ALLOWED;
     }
@@ -76,8 +69,10 @@ async fn handle(request: Request<Incoming>, posted: &mpsc::Sender<Vec<u8>>) -> S
     if !takes.iter().any(|known| media_type.eq_ignore_ascii_case(known)) {
         return StatusCode::UNSUPPORTED_MEDIA_TYPE;
     }
-    let Ok(body) = Limited::new(request.into_body(), MAX_NOTIFICATION).collect().await else {
-        return StatusCode::PAYLOAD_TOO_LARGE;
+    let body = match Limited::new(request.into_body(), MAX_NOTIFICATION).collect().await {
+        Ok(body) => body,
+        Err(error) if BodyError::is_timeout(&*error) => return StatusCode::REQUEST_TIMEOUT,
+        Err(_) => return StatusCode::PAYLOAD_TOO_LARGE,
     };
     match posted.try_send(with_proof(&content_type, body.to_bytes().to_vec())) {
         Ok(()) => StatusCode::ACCEPTED,
@@ -126,6 +121,28 @@ mod tests {
         });
         assert_eq!(codes.await.unwrap(), [405, 415, 413, 202, 503]);
         assert_eq!(posted.recv().await.unwrap(), b"notification");
+    }
+
+    // test: security 7.2 (places of connections)
+    #[tokio::test(flavor = "multi_thread")]
+    async fn silent_peers_do_not_keep_a_push_from_its_device() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let (sender, mut posted) = mpsc::channel(1);
+        tokio::spawn(serve(listener, sender));
+        let mut silent = Vec::new();
+        for _ in 0..3 * CONNECTIONS {
+            let socket = tokio::net::TcpSocket::new_v4().unwrap();
+            socket.bind("127.0.0.2:0".parse().unwrap()).unwrap();
+            silent.push(socket.connect(address).await.unwrap());
+        }
+        let url = format!("http://{address}/push");
+        let begun = tokio::time::Instant::now();
+        let code = tokio::task::spawn_blocking(move || post(&url, MEDIA_TYPE, b"notification"));
+        assert_eq!(code.await.unwrap(), 202);
+        assert_eq!(posted.recv().await.unwrap(), b"notification");
+        assert!(begun.elapsed() < WAIT, "it has not waited for them");
+        drop(silent);
     }
 
     #[test]
