@@ -16,12 +16,15 @@ use crate::{
     fleet::{
         attempt::{ArmingAttempt, ArmingPhase},
         audit::{Actor, Audit},
-        store::{Change, FleetStore},
+        store::{Change, FleetStore, StoreError},
     },
 };
 
 /// Attempts per transaction, so that writes of DM sessions fit in between.
 const BATCH: usize = 500;
+
+/// Attempts that are read at once.
+const PAGE: u32 = 500;
 
 /// Loads the stored state and returns the steps that are due.
 ///
@@ -36,8 +39,9 @@ pub async fn plan(
     Ok(reconcile::plan(policy, &read_fleet(store, &[]).await?, now))
 }
 
-/// Returns all campaigns in the order of creation. A settled one of `before` is not counted again:
-/// no attempt of it changes any more.
+/// Returns all campaigns in the order of creation, without damaged ones. A row that has not changed
+/// since `before` is not read again, and a settled campaign is not looked at: no attempt of it changes
+/// any more.
 ///
 /// # Errors
 ///
@@ -47,17 +51,27 @@ pub async fn read_fleet(
     before: &[CampaignView],
 ) -> Result<Vec<CampaignView>, AppError> {
     let mut fleet = Vec::new();
-    for campaign in store.campaigns().await? {
-        let known = before.iter().find(|view| {
-            let is_same =
-                (view.campaign.id, view.campaign.version) == (campaign.id, campaign.version);
-            is_same && view.is_settled()
-        });
-        let phase_counts = match known {
-            Some(view) => view.phase_counts.clone(),
-            None => store.phase_counts(campaign.id).await?,
+    for (id, version) in store.campaign_versions().await? {
+        let known =
+            before.iter().find(|view| (view.campaign.id, view.campaign.version) == (id, version));
+        let campaign = match known {
+            Some(view) if view.is_settled() => {
+                fleet.push(view.clone());
+                continue;
+            }
+            Some(view) => view.campaign.clone(),
+            None => match store.campaign(id).await {
+                Ok(Some(campaign)) => campaign,
+                Ok(None) => continue,
+                // It is marked where campaigns are listed.
+                Err(error @ StoreError::Damaged { .. }) => {
+                    tracing::debug!(%error, campaign = %id, "damaged campaign left out");
+                    continue;
+                }
+                Err(error) => return Err(error.into()),
+            },
         };
-        fleet.push(CampaignView { campaign, phase_counts });
+        fleet.push(CampaignView { campaign, phase_counts: store.phase_counts(id).await? });
     }
     Ok(fleet)
 }
@@ -212,7 +226,7 @@ async fn expire(
     action: &'static str,
     outcome_of: impl Fn(&ArmingAttempt) -> Option<(ArmingPhase, String)>,
 ) -> Result<(), AppError> {
-    let rows = store.campaign_attempts(id).await?;
+    let (rows, damaged) = readable_attempts(store, id).await?;
     let expired: Vec<_> = rows
         .into_iter()
         .filter_map(|row| {
@@ -220,6 +234,11 @@ async fn expire(
             Some(ArmingAttempt { phase, reason: Some(reason), updated: now, ..row })
         })
         .collect();
+    if expired.is_empty() && damaged > 0 {
+        // Not done, or the reconciler would try again at once.
+        let text = format!("{damaged} attempts of campaign {id} are damaged and do not expire");
+        return Err(AppError::Configuration(text));
+    }
     for batch in expired.chunks(BATCH) {
         let audit = Audit {
             actor: Actor::Reconciler,
@@ -230,6 +249,25 @@ async fn expire(
         store.apply(now, audit, batch.iter().cloned().map(Change::from).collect()).await?;
     }
     Ok(())
+}
+
+/// Returns the latest attempts of a campaign that can be read, and the number of the others.
+async fn readable_attempts(
+    store: &dyn FleetStore,
+    id: CampaignId,
+) -> Result<(Vec<ArmingAttempt>, usize), AppError> {
+    let (mut readable, mut damaged, mut after) = (Vec::new(), 0, None::<String>);
+    loop {
+        let page = store.campaign_devices(id, after.as_deref(), PAGE).await?;
+        let Some(last) = page.last() else { return Ok((readable, damaged)) };
+        after = Some(last.key.clone());
+        for listed in page {
+            match listed.row {
+                Ok(device) => readable.push(device.attempt),
+                Err(_) => damaged += 1,
+            }
+        }
+    }
 }
 
 #[cfg(test)]

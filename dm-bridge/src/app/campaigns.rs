@@ -20,7 +20,7 @@ use crate::{
         attempt::{ArmingAttempt, ArmingPhase},
         audit::{Actor, Audit},
         device::Device,
-        store::{Change, FleetStore, StoreError},
+        store::{Change, FleetStore, Listed, StoreError},
     },
     random::{RandomBytes, fresh_correlator},
 };
@@ -319,9 +319,27 @@ fn check_window(terms: &SignedTerms, opens: Utc, closes: Utc, now: Utc) -> Resul
     Ok(())
 }
 
+/// Devices that are read at once.
+const DEVICE_PAGE: u32 = 500;
+
 async fn select(store: &dyn FleetStore, selection: Selection) -> Result<Vec<Device>, AppError> {
     let devices = match selection {
-        Selection::All => store.devices().await?,
+        Selection::All => {
+            let (mut devices, mut after) = (Vec::new(), None::<String>);
+            loop {
+                let page = store.device_page(after.as_deref(), DEVICE_PAGE).await?;
+                let Some(last) = page.last() else { break devices };
+                after = Some(last.key.clone());
+                for Listed { key, row } in page {
+                    match row {
+                        Ok(device) => devices.push(device),
+                        Err(error) => {
+                            tracing::warn!(device = key, error, "damaged device not selected")
+                        }
+                    }
+                }
+            }
+        }
         Selection::Named(mut ids) => {
             ids.sort();
             ids.dedup();

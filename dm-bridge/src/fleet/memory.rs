@@ -168,6 +168,12 @@ impl FleetStore for MemoryStore {
         Ok(page(rows, limit))
     }
 
+    async fn campaign_versions(&self) -> Result<Vec<(CampaignId, u64)>, StoreError> {
+        let tables = self.tables();
+        let rows = tables.created.iter().filter_map(|id| tables.campaigns.get(id));
+        Ok(rows.map(|row| (row.id, row.version)).collect())
+    }
+
     async fn last_campaign(&self) -> Result<Option<String>, StoreError> {
         Ok(self.tables().last_campaign())
     }

@@ -62,12 +62,13 @@ pub struct Listed<T> {
 }
 
 impl<T> Listed<T> {
-    /// Returns the row; a damaged one is left out, with a warning.
+    /// Returns the row; a damaged one is left out. Lists mark it; the log says it at `debug`, since
+    /// some rows are read often.
     pub fn sound(self, what: &'static str) -> Option<T> {
         match self.row {
             Ok(row) => Some(row),
             Err(error) => {
-                tracing::warn!(what, key = self.key, error, "damaged row left out");
+                tracing::debug!(what, key = self.key, error, "damaged row left out");
                 None
             }
         }
@@ -146,6 +147,9 @@ pub trait FleetStore: Send + Sync {
             all.extend(page.into_iter().filter_map(|listed| listed.sound("campaign")));
         }
     }
+
+    /// Returns ids and row versions of all campaigns in the order in which they were created.
+    async fn campaign_versions(&self) -> Result<Vec<(CampaignId, u64)>, StoreError>;
 
     /// Returns the id of the last campaign that was created, as it is stored.
     async fn last_campaign(&self) -> Result<Option<String>, StoreError>;

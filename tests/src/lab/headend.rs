@@ -342,10 +342,21 @@ impl Headend {
             #[serde(flatten)]
             standing: CampaignDevice,
         }
-        let path = format!("campaigns/{}/devices", package.documents.campaign);
-        let answer = self.api(&path, None).await?.context("results are refused")?;
-        let rows: Vec<Row> = serde_json::from_str(&answer)?;
-        Ok(rows.into_iter().map(|row| (row.id, row.standing)).collect())
+        #[derive(Deserialize)]
+        struct Page {
+            items: Vec<Row>,
+            next: Option<String>,
+        }
+        let (mut results, mut after) = (Results::new(), String::new());
+        loop {
+            let id = &package.documents.campaign;
+            let path = format!("campaigns/{id}/devices?limit=1000&after={after}");
+            let answer = self.api(&path, None).await?.context("results are refused")?;
+            let Page { items, next } = serde_json::from_str(&answer)?;
+            results.extend(items.into_iter().map(|row| (row.id, row.standing)));
+            let Some(next) = next else { return Ok(results) };
+            after = next;
+        }
     }
 }
 

@@ -162,6 +162,11 @@ impl FleetStore for CountingStore {
         self.store.campaign_page(after, limit).await
     }
 
+    async fn campaign_versions(&self) -> Result<Vec<(CampaignId, u64)>, StoreError> {
+        count(&self.others);
+        self.store.campaign_versions().await
+    }
+
     async fn last_campaign(&self) -> Result<Option<String>, StoreError> {
         self.store.last_campaign().await
     }

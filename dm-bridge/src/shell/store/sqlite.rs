@@ -255,6 +255,17 @@ impl FleetStore for SqliteStore {
         Ok(campaigns)
     }
 
+    async fn campaign_versions(&self) -> Result<Vec<(CampaignId, u64)>, StoreError> {
+        let query = sqlx::query("SELECT id, version FROM campaign ORDER BY number");
+        let rows = self.pool.fetch_all(query).await.map_err(unavailable("read the campaigns"))?;
+        // A damaged one is marked where campaigns are listed.
+        let version = |row| {
+            let id = columns::parsed(row, "id").ok()?;
+            Some((id, columns::unsigned(row, "version").ok()?))
+        };
+        Ok(rows.iter().filter_map(version).collect())
+    }
+
     async fn last_campaign(&self) -> Result<Option<String>, StoreError> {
         let query = sqlx::query("SELECT id FROM campaign ORDER BY number DESC LIMIT 1");
         let row =
@@ -340,7 +351,7 @@ impl FleetStore for SqliteStore {
         let sound = |entry: Result<_, StoreError>| match entry {
             Ok(entry) => Some(entry),
             Err(error) => {
-                tracing::warn!(%error, campaign = %id, "damaged count left out");
+                tracing::debug!(%error, campaign = %id, "damaged count left out");
                 None
             }
         };

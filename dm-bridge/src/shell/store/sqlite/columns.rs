@@ -24,7 +24,7 @@ pub(super) fn get<'r, T: Decode<'r, Sqlite> + Type<Sqlite>>(
     row: &'r SqliteRow,
     column: &'static str,
 ) -> Result<T, StoreError> {
-    row.try_get(column).map_err(unavailable(column))
+    row.try_get(column).map_err(|error| damaged(column)(error.to_string()))
 }
 
 /// Returns the error for an invalid value.

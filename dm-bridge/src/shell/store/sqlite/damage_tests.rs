@@ -5,11 +5,11 @@ use proto::time::Utc;
 use super::*;
 use crate::{
     app::{
-        campaign_transitions::read_fleet,
+        campaign_transitions::{self, read_fleet},
         devices::{self, tests::SECRETS},
         status,
     },
-    campaign::model::samples,
+    campaign::model::{CampaignState, samples},
     fleet::{attempt::ArmingPhase, audit::Actor, profile::Profile, store_tests},
 };
 
@@ -51,7 +51,13 @@ fn keys<T>(rows: &[Listed<T>]) -> Vec<(&str, bool)> {
 
 #[tokio::test]
 async fn a_damaged_device_is_marked_and_the_others_go_on() {
-    for damage in ["class = 'nonsense'", "policy = '{'", "auth = 'none'", "last_seen = -5"] {
+    for damage in [
+        "class = 'nonsense'",
+        "policy = '{'",
+        "auth = 'none'",
+        "last_seen = -5",
+        "model = CAST(x'ff' AS TEXT)",
+    ] {
         let folder = tempfile::tempdir().unwrap();
         let damage = format!("UPDATE device SET {damage} WHERE id = 'b'");
         let store = damaged(folder.path(), &damage).await;
@@ -81,8 +87,11 @@ async fn a_damaged_attempt_stops_no_other_of_its_campaign() {
     let rows = status::devices_of(&store, id, None, 10).await.unwrap();
     assert_eq!(keys(&rows), [("a", true), ("b", false), ("c", true)]);
     assert_eq!(store.campaign_attempts(id).await.unwrap().len(), 2);
+    campaign_transitions::expire_silent(&store, Utc(5), id).await.unwrap();
+    let again = campaign_transitions::expire_silent(&store, Utc(6), id).await.unwrap_err();
+    assert!(again.to_string().starts_with("1 attempts"), "it is not tried at once: {again}");
     let view = status::campaign(&store, id).await.unwrap();
-    assert_eq!(view.phase_counts, PhaseCounts::from([(ArmingPhase::Pending, 2)]));
+    assert_eq!(view.phase_counts, PhaseCounts::from([(ArmingPhase::Unknown, 2)]));
     assert_eq!(store.device_attempts(&"a".parse().unwrap()).await.unwrap().len(), 1);
 }
 
@@ -116,4 +125,33 @@ async fn a_damaged_line_of_the_log_is_marked_and_the_log_goes_on() {
     assert_eq!(keys(&page), [("3", true), ("4", true)]);
     let [third, fourth] = [&page[0], &page[1]].map(|row| row.row.as_ref().unwrap());
     assert!(fourth.follows(&third.seal), "from there on it is a chain again");
+}
+
+#[tokio::test]
+async fn a_look_at_settled_campaigns_is_one_statement() {
+    let folder = tempfile::tempdir().unwrap();
+    let faults = faults::Faults::default();
+    let keys = KeyFile::from_path(&folder.path().join(KEYS));
+    let path = folder.path().join("fleet.db");
+    let store = SqliteStore::open_with_faults(&path, keys, &faults).await.unwrap();
+    let rows = (1..=20).map(|octet| {
+        let mut campaign = samples::running();
+        campaign.id = CampaignId([octet; 16]);
+        campaign.state = CampaignState::Closed;
+        campaign.into()
+    });
+    store.apply(Utc(1), audit(), rows.collect()).await.unwrap();
+    let mut fleet = read_fleet(&store, &[]).await.unwrap();
+    let mut look = async || {
+        faults.plan(None);
+        fleet = read_fleet(&store, &fleet).await.unwrap();
+        assert_eq!(fleet.len(), 20);
+        faults.end().len()
+    };
+    assert_eq!(look().await, 1);
+    let mut changed = store.campaign(CampaignId([3; 16])).await.unwrap().unwrap();
+    changed.state = CampaignState::Running;
+    store.apply(Utc(2), audit(), vec![changed.into()]).await.unwrap();
+    assert_eq!(look().await, 1 + 3 + 1, "the row with its documents, and its counts");
+    assert_eq!(look().await, 1 + 1, "its counts");
 }

@@ -7,7 +7,7 @@ use proto::{
     ids::{CampaignId, ComponentId, Tsi},
     time::Utc,
 };
-use sqlx::{Row as _, sqlite::SqliteRow};
+use sqlx::sqlite::SqliteRow;
 
 use super::super::{
     columns::{
@@ -220,7 +220,7 @@ pub(in crate::shell::store::sqlite) async fn read_campaign(
         .map_err(unavailable("read the plan headers"))?;
     for row in rows {
         let component = ComponentId(number(&row, "component")?);
-        let header = row.try_get("header").map_err(unavailable("read a plan header"))?;
+        let header = get(&row, "header")?;
         plan_headers.insert(component, header);
     }
     let rows = pool
