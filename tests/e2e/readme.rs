@@ -11,12 +11,13 @@ use crate::lab_program;
 const LIMIT: &str = "170";
 
 /// Programs of this package that `cargo NAME` and `cargo run --bin NAME` start.
-const PROGRAMS: [(&str, &str); 10] = [
+const PROGRAMS: [(&str, &str); 11] = [
     ("lab", env!("CARGO_BIN_EXE_lab")),
     ("sim", env!("CARGO_BIN_EXE_sim")),
     ("kill", env!("CARGO_BIN_EXE_kill")),
     ("flood", env!("CARGO_BIN_EXE_flood")),
     ("sessions", env!("CARGO_BIN_EXE_sessions")),
+    ("siege", env!("CARGO_BIN_EXE_siege")),
     ("verifier", env!("CARGO_BIN_EXE_verifier")),
     ("bench-reports", env!("CARGO_BIN_EXE_bench-reports")),
     ("bench-tables", env!("CARGO_BIN_EXE_bench-tables")),

@@ -7,6 +7,7 @@
 //! | [`store`] | power cuts and kills of the storage, octets written to flash |
 //! | [`verifier`] | a device as a command line, for attacks |
 //! | [`bench_reports`], [`bench_tables`], [`check`], [`flood`], [`sessions`] | measurements |
+//! | [`siege`] | peers that never prove themselves, beside devices that do |
 //! | [`mutants_check`] | defences removed one by one, and the tests that must fail |
 //! | [`schema`], [`secrets`], [`tools`] | generated types, the search for secrets, tools of others |
 //! | [`memory`] | a file in memory |
@@ -29,6 +30,7 @@ pub mod namespaces;
 pub mod schema;
 pub mod secrets;
 pub mod sessions;
+pub mod siege;
 pub mod sim;
 pub mod span;
 pub mod store;

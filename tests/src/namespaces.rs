@@ -52,7 +52,12 @@ impl Cable {
 }
 
 impl Machine {
-    fn new(address: Ipv4Addr) -> io::Result<Self> {
+    /// Makes a machine that no wire leads to: its loopback alone, with `address` as its name.
+    ///
+    /// # Errors
+    ///
+    /// When this machine or user may not have namespaces.
+    pub fn new(address: Ipv4Addr) -> io::Result<Self> {
         let script = "ip link set lo up && echo ready && exec cat";
         let mut holder = Command::new("unshare");
         holder.args(["--net", "sh", "-c", script]);

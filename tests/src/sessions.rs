@@ -11,48 +11,31 @@
 //! session of each row of devices is a client that reads what it is answered, and the others
 //! say the same with another device's words and compare the answers octet by octet.
 
-use std::{collections::BTreeMap, net::SocketAddr, ops::Range, sync::Arc, time::Duration};
+pub(crate) mod client;
+pub(crate) mod fleet;
 
-use anyhow::{Context as _, bail, ensure};
+use std::{net::SocketAddr, sync::Arc, time::Duration};
+
+use anyhow::{Context as _, ensure};
 use axum::{Router, body::Bytes, extract::RawQuery, routing::post};
-use base64::{Engine as _, prelude::BASE64_STANDARD};
 use dm_bridge::{
-    app::{
-        PlainHttp,
-        devices::{self, Enrolment, FreshSecrets},
-    },
+    app::PlainHttp,
     campaign::reconcile::ReconcilePolicy,
-    fleet::{
-        audit::{Actor, Audit},
-        memory::MemoryStore,
-        store::{Change, FleetStore as _},
-    },
     shell::{
-        data_dir::DataDir,
         server::{self, RunningServer, Settings},
         state::Admission,
     },
 };
-use memchr::memmem;
-use proto::{
-    crypto::random,
-    dm::{
-        auth::{AuthKind, Secret},
-        encoding::{self, Encoding},
-        syncml::Command,
-    },
-    fixtures::device::{Client, ScriptedDevice},
-    ids::{ClassId, VendorId},
-    time::Utc,
-};
+use proto::{crypto::random, dm::encoding::Encoding};
 use serde::Serialize;
 use tokio::{
-    io::{AsyncReadExt as _, AsyncWriteExt as _},
     net::{TcpListener, TcpStream},
     sync::Mutex,
     task::JoinSet,
     time::Instant,
 };
+
+use self::client::{Http, Keys, Script, session};
 
 /// Parameters of the measurement.
 #[derive(Debug, Clone, Copy, Serialize)]
@@ -175,14 +158,14 @@ async fn go(
             match target {
                 Target::Bare { address, sizes } => {
                     for _ in mine {
-                        bare_session(&mut Http::connect(address).await?, &sizes).await?;
+                        bare_session(&mut connect(address).await?, &sizes).await?;
                     }
                     anyhow::Ok(sizes.to_vec())
                 }
                 Target::Bridge { address, encoding } => {
                     let mut script: Option<Script> = None;
                     for number in mine {
-                        let mut http = Http::connect(address).await?;
+                        let mut http = connect(address).await?;
                         let keys = devices.get(usize::try_from(number)?).context("a device")?;
                         let mut keys = keys.lock().await;
                         match &script {
@@ -206,198 +189,10 @@ async fn go(
     Ok((round, seen))
 }
 
-fn id(number: u32) -> String {
-    format!("LOAD-{number:06}")
-}
-
-/// Credentials of a device.
-struct Keys {
-    secret: Secret,
-    nonce: Vec<u8>,
-}
-
-/// One whole session of a client that reads what it is answered.
-async fn session(
-    http: &mut Http,
-    number: u32,
-    keys: &mut Keys,
-    encoding: Encoding,
-) -> anyhow::Result<Script> {
-    let mut device = scripted(number, keys);
-    let mut words = vec![
-        (Word::Id, device.client.id.clone()),
-        (Word::Session, device.client.session.clone()),
-        (Word::Digest, keys.digest()),
-    ];
-    let mut said = Vec::new();
-    let mut path = "/dm".to_owned();
-    let mut message = device.first_with(&keys.nonce);
-    for _ in 0..MOST_MESSAGES {
-        let octets = encoding.emit(&message);
-        let answered = http.post(&path, encoding.media_type(), &octets).await?;
-        let answer = encoding.parse(&answered, &encoding::Limits::default())?;
-        said.push((octets, answered));
-        let Some(Command::Status(header)) = answer.commands.first() else {
-            bail!("an answer without a status")
-        };
-        ensure!(header.code.is_success(), "the header was answered {}", header.code);
-        if let Some(challenge) = &header.challenge {
-            keys.nonce = challenge.nonce()?;
-            words.push((Word::Nonce, BASE64_STANDARD.encode(&keys.nonce)));
-        }
-        if let Some(credential) = &answer.header.credential {
-            words.push((Word::Proof, credential.data.clone()));
-        }
-        if let Some(address) = &answer.header.respond_to {
-            let (_, tail) = address.split_once("/dm").context("an address at /dm")?;
-            path = format!("/dm{tail}");
-            words.push((Word::Path, path.clone()));
-        }
-        match device.answer(&answer) {
-            Some(next) => message = next,
-            None => {
-                let of = |octets| Octets::of(octets, &words);
-                let pairs = said.into_iter().map(|(asked, answered)| (of(asked), of(answered)));
-                return Ok(Script { encoding, exchanges: pairs.collect() });
-            }
-        }
-    }
-    bail!("the session does not end")
-}
-
-/// A session that was held, to be held again by others.
-struct Script {
-    encoding: Encoding,
-    /// The request, and the response.
-    exchanges: Vec<(Octets, Octets)>,
-}
-
-/// Fields that differ from session to session. Each has the same length in all of them.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Word {
-    /// Of the device.
-    Id,
-    /// Its number for the session.
-    Session,
-    /// Its credential.
-    Digest,
-    /// Made by the server: what the next session is proved with.
-    Nonce,
-    /// The credential of the server.
-    Proof,
-    /// URL of the next message.
-    Path,
-}
-
-/// A message, and where its words are.
-struct Octets {
-    octets: Vec<u8>,
-    places: Vec<(Word, Range<usize>)>,
-}
-
-impl Octets {
-    fn of(octets: Vec<u8>, words: &[(Word, String)]) -> Self {
-        let places = words.iter().flat_map(|(word, text)| {
-            let found = memmem::find_iter(&octets, text);
-            found.map(|place| (*word, place..place + text.len()))
-        });
-        let mut places: Vec<_> = places.collect();
-        places.sort_unstable_by_key(|(_, place)| place.start);
-        // A short word may be there by chance, inside of a long one.
-        let mut done = 0;
-        places.retain(|(_, place)| {
-            let stays = place.start >= done;
-            done = done.max(place.end);
-            stays
-        });
-        Self { octets, places }
-    }
-
-    /// Returns the message with a device's own words.
-    fn with(&self, words: &Words) -> Vec<u8> {
-        let mut octets = self.octets.clone();
-        for (word, place) in &self.places {
-            if let (Some(found), Some(own)) = (octets.get_mut(place.clone()), words.get(*word)) {
-                found.copy_from_slice(own.as_bytes());
-            }
-        }
-        octets
-    }
-
-    /// Compares an answer with this one, but for what the server makes for each device: that is
-    /// given to `take`.
-    fn compare(
-        &self,
-        answer: &[u8],
-        words: &Words,
-        mut take: impl FnMut(Word, &[u8]) -> anyhow::Result<()>,
-    ) -> anyhow::Result<()> {
-        let mut same = answer.len() == self.octets.len();
-        let mut done = 0;
-        for (word, place) in &self.places {
-            let found = answer.get(place.clone()).unwrap_or_default();
-            match words.get(*word) {
-                Some(own) => same &= own.as_bytes() == found,
-                None => take(*word, found)?,
-            }
-            same &= answer.get(done..place.start) == self.octets.get(done..place.start);
-            done = place.end;
-        }
-        same &= answer.get(done..) == self.octets.get(done..);
-        ensure!(same, "another answer: {}", String::from_utf8_lossy(answer));
-        Ok(())
-    }
-}
-
-/// The words of a device.
-struct Words {
-    id: String,
-    session: String,
-    digest: String,
-}
-
-impl Words {
-    /// Returns a device's own word; `None` for those that the server makes.
-    fn get(&self, word: Word) -> Option<&str> {
-        match word {
-            Word::Id => Some(&self.id),
-            Word::Session => Some(&self.session),
-            Word::Digest => Some(&self.digest),
-            Word::Nonce | Word::Proof | Word::Path => None,
-        }
-    }
-}
-
-impl Script {
-    fn sizes(&self) -> Vec<(usize, usize)> {
-        let sizes =
-            |(asked, answered): &(Octets, Octets)| (asked.octets.len(), answered.octets.len());
-        self.exchanges.iter().map(sizes).collect()
-    }
-
-    /// Holds the session with the words of another device.
-    async fn play(&self, http: &mut Http, number: u32, keys: &mut Keys) -> anyhow::Result<()> {
-        let words = Words { id: id(number), session: session_id(), digest: keys.digest() };
-        let mut path = "/dm".to_owned();
-        for (asked, answered) in &self.exchanges {
-            let answer = http.post(&path, self.encoding.media_type(), &asked.with(&words)).await?;
-            answered.compare(&answer, &words, |word, found| {
-                match word {
-                    Word::Nonce => keys.nonce = BASE64_STANDARD.decode(found)?,
-                    Word::Path => path = String::from_utf8(found.to_vec())?,
-                    Word::Id | Word::Session | Word::Digest | Word::Proof => {}
-                }
-                Ok(())
-            })?;
-        }
-        Ok(())
-    }
-}
-
-impl Keys {
-    fn digest(&self) -> String {
-        self.secret.digest(&self.nonce)
-    }
+async fn connect(address: SocketAddr) -> anyhow::Result<Http> {
+    let stream = TcpStream::connect(address).await?;
+    stream.set_nodelay(true)?;
+    Ok(Http::new(stream))
 }
 
 async fn bare_session(http: &mut Http, sizes: &[(usize, usize)]) -> anyhow::Result<()> {
@@ -409,123 +204,12 @@ async fn bare_session(http: &mut Http, sizes: &[(usize, usize)]) -> anyhow::Resu
     Ok(())
 }
 
-/// Four digits, of which the first is in no token, as these are lower-case.
-fn session_id() -> String {
-    let [high, low] = random::<2>();
-    format!("{:X}", u16::from_be_bytes([high, low]) | 0xF000)
-}
-
-/// Returns a device that answers each question with a version.
-fn scripted(number: u32, keys: &Keys) -> ScriptedDevice {
-    let info = [
-        ("./DevInfo/Man", "fumocast"),
-        ("./DevInfo/Mod", "load"),
-        ("./DevInfo/DmV", "1.2"),
-        ("./DevInfo/Lang", "en"),
-    ];
-    ScriptedDevice {
-        client: Client {
-            id: id(number),
-            secret: keys.secret.clone(),
-            url: URL.to_owned(),
-            info: info.map(|(node, value)| (node, value.to_owned())).to_vec(),
-            session: session_id(),
-            message: 0,
-        },
-        values: vec![(String::new(), "1.0".to_owned())],
-        ..ScriptedDevice::new("", "")
-    }
-}
-
-/// A connection, with as little work on our side as can be.
-struct Http {
-    stream: TcpStream,
-    buffer: Vec<u8>,
-}
-
-impl Http {
-    async fn connect(address: SocketAddr) -> anyhow::Result<Self> {
-        let stream = TcpStream::connect(address).await?;
-        stream.set_nodelay(true)?;
-        Ok(Self { stream, buffer: Vec::new() })
-    }
-
-    async fn post(&mut self, path: &str, kind: &str, body: &[u8]) -> anyhow::Result<Vec<u8>> {
-        let length = body.len();
-        let mut request = format!(
-            "POST {path} HTTP/1.1\r\nHost: l\r\nContent-Type: {kind}\r\nContent-Length: {length}\r\n\r\n"
-        )
-        .into_bytes();
-        request.extend_from_slice(body);
-        self.stream.write_all(&request).await?;
-        let end = loop {
-            if let Some(end) = self.buffer.windows(4).position(|it| it == b"\r\n\r\n") {
-                break end + 4;
-            }
-            ensure!(self.stream.read_buf(&mut self.buffer).await? > 0, "the connection was closed");
-        };
-        let head: Vec<u8> = self.buffer.drain(..end).collect();
-        let head = String::from_utf8_lossy(&head).to_ascii_lowercase();
-        ensure!(head.starts_with("http/1.1 200"), "{head}");
-        let length: usize = head
-            .lines()
-            .find_map(|line| line.strip_prefix("content-length:"))
-            .context("an answer without a length")?
-            .trim()
-            .parse()?;
-        while self.buffer.len() < length {
-            ensure!(self.stream.read_buf(&mut self.buffer).await? > 0, "the connection was closed");
-        }
-        Ok(self.buffer.drain(..length).collect())
-    }
-}
-
-/// The server, with all devices enrolled in one go.
+/// The server, with all devices enrolled.
 async fn start(
     folder: &std::path::Path,
     load: Load,
 ) -> anyhow::Result<(RunningServer, Arc<[Mutex<Keys>]>)> {
-    let data = DataDir::init(folder, None, random()).await?;
-    let store = MemoryStore::default();
-    let mut nonces = BTreeMap::new();
-    for number in 0..load.devices {
-        let enrolment = Enrolment {
-            id: id(number).parse()?,
-            manufacturer: "fumocast".to_owned(),
-            model: "load".to_owned(),
-            vendor: VendorId([1; 16]),
-            class: ClassId([2; 16]),
-            url: URL.to_owned(),
-            encoding: Encoding::Xml,
-            auth: AuthKind::Md5,
-            profile: dm_bridge::fleet::profile::Profile::default(),
-        };
-        let fresh = FreshSecrets {
-            password: random(),
-            nonce: random(),
-            server_password: random(),
-            server_nonce: random(),
-        };
-        nonces.insert(enrolment.id.clone(), fresh.nonce.to_vec());
-        devices::enrol(&store, Utc(1), enrolment, fresh).await?;
-    }
-    let (mut rows, mut keys): (Vec<Change>, Vec<_>) = Default::default();
-    for mut device in store.devices().await? {
-        let nonce = nonces.remove(&device.id).context("a nonce")?;
-        let secret = device.auth.secret.opened().context("a secret")?.clone();
-        keys.push(Mutex::new(Keys { secret, nonce }));
-        device.version = 0;
-        rows.push(device.into());
-    }
-    let audit = Audit {
-        actor: Actor::Operator,
-        action: "device.enrol",
-        subject: "load".to_owned(),
-        detail: String::new(),
-    };
-    let store = data.store().await?;
-    store.apply(Utc(1), audit, rows).await?;
-    store.close().await;
+    let (data, keys) = fleet::enrol(folder, load.devices).await?;
     let settings = Settings {
         data,
         listen: ([127, 0, 0, 1], 0).into(),
@@ -535,7 +219,7 @@ async fn start(
         admission: Admission::default(),
         trusted_proxies: Vec::new(),
     };
-    Ok((server::start(settings).await?, keys.into()))
+    Ok((server::start(settings).await?, keys))
 }
 
 /// A server that reads a body and answers with the number of octets in the query.
@@ -572,7 +256,3 @@ fn tempdir() -> anyhow::Result<Folder> {
     let name: String = random::<8>().map(|octet| format!("{octet:02x}")).concat();
     Ok(Folder(std::env::temp_dir().join(format!("fumocast-sessions-{name}"))))
 }
-
-const URL: &str = "http://127.0.0.1/dm";
-/// A session that needs more does not end.
-const MOST_MESSAGES: u32 = 16;

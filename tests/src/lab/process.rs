@@ -39,6 +39,12 @@ impl Role {
         Ok(Self { program, arguments: vec!["role".into(), name.into()] })
     }
 
+    /// Returns a program of a file.
+    #[must_use]
+    pub fn of_program(program: &Path) -> Self {
+        Self { program: program.to_owned(), arguments: Vec::new() }
+    }
+
     /// Appends an argument.
     #[must_use]
     pub fn arg(mut self, argument: impl AsRef<OsStr>) -> Self {
@@ -140,6 +146,12 @@ impl Process {
         peak_rss_of(&status)
     }
 
+    /// Returns its anonymous memory, in octets; `None` once it is gone.
+    pub fn anonymous_bytes(&self) -> Option<u64> {
+        let status = fs::read_to_string(format!("/proc/{}/status", self.id())).ok()?;
+        kilobytes_of(&status, "RssAnon:")
+    }
+
     /// Fails with the end of its log when it has ended.
     ///
     /// # Errors
@@ -213,7 +225,12 @@ pub fn die_with_parent() -> io::Result<()> {
 ///
 /// proc(5), `VmHWM`.
 pub fn peak_rss_of(status: &str) -> Option<u64> {
-    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
+    kilobytes_of(status, "VmHWM:")
+}
+
+/// Reads a number of a process's status that is in kilobytes; returns octets.
+fn kilobytes_of(status: &str, name: &str) -> Option<u64> {
+    let line = status.lines().find_map(|line| line.strip_prefix(name))?;
     let kilobytes = line.trim().strip_suffix("kB")?.trim().parse::<u64>().ok()?;
     kilobytes.checked_mul(1024)
 }
