@@ -226,7 +226,8 @@ pub async fn challenge_keys(store: &dyn FleetStore, now: Utc) -> Result<Challeng
     Ok(ChallengeKeys::new(current, before))
 }
 
-/// Loads the context of an enrolled device.
+/// Loads the context of an enrolled device. A damaged campaign is left out: the device is managed
+/// without it.
 ///
 /// # Errors
 ///
@@ -235,7 +236,13 @@ pub async fn load(store: &dyn FleetStore, device: Device) -> Result<DeviceContex
     let attempts = store.device_attempts(&device.id).await?;
     let mut campaigns = Vec::new();
     for row in latest(&attempts).filter(|row| is_unsettled(row)) {
-        campaigns.extend(store.campaign(row.campaign).await?);
+        match store.campaign(row.campaign).await {
+            Ok(campaign) => campaigns.extend(campaign),
+            Err(error @ StoreError::Damaged { .. }) => {
+                tracing::warn!(%error, campaign = %row.campaign, "campaign left out of a DM session");
+            }
+            Err(error) => return Err(error),
+        }
     }
     Ok(DeviceContext {
         device,

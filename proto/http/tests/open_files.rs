@@ -14,7 +14,7 @@ use tokio::{
 
 fn limit_open_files(current: u64) {
     let Rlimit { maximum, .. } = getrlimit(Resource::Nofile);
-    setrlimit(Resource::Nofile, Rlimit { current: Some(current), maximum }).unwrap();
+    setrlimit(Resource::Nofile, Rlimit { current: Some(current), maximum }).expect("it is lower");
 }
 
 // test: security 7.2 (places of connections)

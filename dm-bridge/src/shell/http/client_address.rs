@@ -2,6 +2,8 @@
 //!
 //! The right end of `Forwarded`, or of `X-Forwarded-For` where there is none, was written by the proxy
 //! nearest to this server; everything to the left of the first hop that is not trusted is a claim.
+//! Many proxies write one of the two and pass the other on as the client sent it: where they name
+//! different clients, the address of the proxy counts.
 
 use std::net::{IpAddr, SocketAddr};
 
@@ -18,25 +20,30 @@ const MAX_HOPS: usize = 16;
 // spec: security 7.2 (the address behind a proxy)
 pub(super) fn client_address(peer: IpAddr, headers: &HeaderMap, trusted: &[IpNet]) -> IpAddr {
     let is_trusted = |address: IpAddr| trusted.iter().any(|network| network.contains(&address));
-    let mut nearest = peer.to_canonical();
-    if !is_trusted(nearest) {
-        return nearest;
+    let peer = peer.to_canonical();
+    if !is_trusted(peer) {
+        return peer;
     }
-    let forwarded = headers.contains_key(FORWARDED);
-    let name = if forwarded { FORWARDED.as_str() } else { X_FORWARDED_FOR };
-    let values: Vec<_> = headers.get_all(name).iter().collect();
-    let elements =
-        values.iter().rev().flat_map(|value| value.to_str().unwrap_or_default().rsplit(','));
-    for element in elements.take(MAX_HOPS) {
-        let hop = if forwarded { forwarded_for(element) } else { Some(element) };
-        // A hop that hides its client is the client.
-        let Some(address) = hop.and_then(address_of) else { return nearest };
-        nearest = address;
-        if !is_trusted(nearest) {
-            return nearest;
+    let client = |name: &str, hop_of: fn(&str) -> Option<&str>| {
+        let values: Vec<_> = headers.get_all(name).iter().collect();
+        let elements =
+            values.iter().rev().flat_map(|value| value.to_str().unwrap_or_default().rsplit(','));
+        let mut nearest = peer;
+        for element in elements.take(MAX_HOPS) {
+            // A hop that hides its client is the client.
+            let Some(address) = hop_of(element).and_then(address_of) else { break };
+            nearest = address;
+            if !is_trusted(nearest) {
+                break;
+            }
         }
+        (!values.is_empty()).then_some(nearest)
+    };
+    match (client(FORWARDED.as_str(), forwarded_for), client(X_FORWARDED_FOR, |hop| Some(hop))) {
+        (Some(client), Some(other)) if client != other => peer,
+        (Some(client), _) | (None, Some(client)) => client,
+        (None, None) => peer,
     }
-    nearest
 }
 
 /// Returns the parameter `for` of an element of `Forwarded`, without its quotes.
@@ -95,7 +102,8 @@ mod tests {
             (&[("x-forwarded-for", "198.51.100.9, 192.0.2.1")], "192.0.2.1"),
             (&[("x-forwarded-for", "192.0.2.1, 10.0.0.9")], "192.0.2.1"),
             (&[("x-forwarded-for", "::ffff:192.0.2.1")], "192.0.2.1"),
-            (&[("x-forwarded-for", "198.51.100.9"), forwarded("for=192.0.2.1")], "192.0.2.1"),
+            (&[("x-forwarded-for", "198.51.100.9"), forwarded("for=192.0.2.1")], "10.0.0.1"),
+            (&[("x-forwarded-for", "192.0.2.1"), forwarded("for=192.0.2.1")], "192.0.2.1"),
             (&[], "10.0.0.1"),
         ] {
             assert_eq!(client("10.0.0.1", headers, PROXIES), expected, "{headers:?}");

@@ -171,10 +171,15 @@ async fn respond(
     };
     let limit = shared.limits.message_bytes;
     let limits = encoding::Limits { message_bytes: limit, ..encoding::Limits::default() };
-    let parsed = match &check {
-        MacCheck::Passed(_) => encoding.parse(raw.bytes, &limits),
-        MacCheck::Refused(_) => encoding.parse_header(raw.bytes, &limits),
+    let (mut check, header_alone) = (check, || encoding.parse_header(raw.bytes, &limits));
+    let mut parsed = match &check {
+        MacCheck::Passed(_) | MacCheck::NotUsed => encoding.parse(raw.bytes, &limits),
+        MacCheck::Refused(_) => header_alone(),
     };
+    if matches!((&check, &parsed), (MacCheck::NotUsed, Err(_))) {
+        // As for an unknown device, and counted: the error would tell that this one is enrolled.
+        (check, parsed) = (MacCheck::Refused(None), header_alone());
+    }
     let message = match parsed {
         Ok(message) => message,
         Err(MessageError::TooLarge { .. }) => return Ok(MessageOutcome::TooLarge(limit)),
@@ -185,16 +190,16 @@ async fn respond(
     if inbound.shows_proof() {
         inbound.network = Some(PeerNetwork::of(address()));
     }
-    match check {
-        MacCheck::Refused(found) => refuse(shared, found, inbound).await,
-        MacCheck::Passed(admitted) => {
-            let certificate = certificate_of(peer, inbound.claim());
-            if shared.wants_certificate && certificate == Certificate::Missing {
-                return Ok(MessageOutcome::NoCertificate);
-            }
-            handle(shared, inbound, certificate, admitted).await
-        }
+    let admitted = match check {
+        MacCheck::Refused(found) => return refuse(shared, found, inbound).await,
+        MacCheck::NotUsed => Admitted::Yes,
+        MacCheck::Passed(admitted) => admitted,
+    };
+    let certificate = certificate_of(peer, inbound.claim());
+    if shared.wants_certificate && certificate == Certificate::Missing {
+        return Ok(MessageOutcome::NoCertificate);
     }
+    handle(shared, inbound, certificate, admitted).await
 }
 
 /// State of the admission of the proof of a message.
@@ -207,6 +212,8 @@ enum Admitted {
 /// The next step for a message with an HMAC.
 enum MacCheck {
     Passed(Admitted),
+    /// The device proves itself otherwise.
+    NotUsed,
     /// The header is parsed for the challenge; of an enrolled device, with the verdict.
     Refused(Option<(MacVerdict, Box<Device>)>),
 }
@@ -231,7 +238,8 @@ async fn check_mac(
     }
     let now = shared.clock.now().utc;
     Ok(Ok(match verify_mac(&*shared.store, now, &id, (mac, raw.bytes)).await? {
-        Some((MacVerdict::Right | MacVerdict::NotUsed, _)) => MacCheck::Passed(Admitted::Yes),
+        Some((MacVerdict::Right, _)) => MacCheck::Passed(Admitted::Yes),
+        Some((MacVerdict::NotUsed, _)) => MacCheck::NotUsed,
         Some((verdict, device)) => MacCheck::Refused(Some((verdict, Box::new(device)))),
         None => MacCheck::Refused(None),
     }))

@@ -90,6 +90,25 @@ async fn a_message_with_a_wrong_mac_is_challenged_by_its_header_and_not_parsed()
     assert_eq!(prover.post(&broken, &stranger).header_code(), 401);
 }
 
+// test: security 7.2 (an enrolled id is not distinguishable)
+#[tokio::test(flavor = "multi_thread")]
+async fn a_broken_message_with_a_mac_does_not_show_which_devices_prove_themselves_otherwise() {
+    let bridge = Bridge::start().await;
+    let mut enrolled = bridge.enrol("LAB-0001").await;
+    let broken = spoiled(&enrolled.first(None));
+    let url = bridge.url("/dm");
+    let mac =
+        |user: &str| Mac { user: user.to_owned(), mac: "AAAAAAAAAAAAAAAAAAAAAA==".to_owned() };
+    for _ in 0..5 {
+        for name in ["LAB-0001", "LAB-0009"] {
+            let answer = post_with(&url, &broken, Some(&mac(name)));
+            assert_eq!((answer.status, answer.header_code()), (200, 401), "{name}");
+        }
+    }
+    let shut = post_with(&url, &broken, Some(&mac("LAB-0001")));
+    assert_eq!(shut.status, 503, "each is counted");
+}
+
 // test: security 7.2 (a reply is repeated for the same proof)
 #[tokio::test(flavor = "multi_thread")]
 async fn a_reply_is_sent_again_for_the_same_mac_alone() {

@@ -19,8 +19,9 @@ use crate::fleet::{challenge::ChallengeKey, store::StoreError};
 /// Keys in memory, at most.
 const CACHED: usize = 4;
 
-/// Days for which a key is stored after its own: other clocks may be behind.
-const DAYS_STORED: u64 = 2;
+/// Keys that are stored: those of the latest days. One that a clock in the future asks for removes no
+/// key that other servers use.
+const KEYS_STORED: u32 = 8;
 
 /// The challenge keys of a database.
 #[derive(Debug, Clone)]
@@ -81,8 +82,12 @@ impl KeyOfDay {
             .map_err(failed())?;
         writing
             .execute(
-                sqlx::query("DELETE FROM challenge_key WHERE day < ?")
-                    .bind(int(day.saturating_sub(DAYS_STORED))),
+                sqlx::query(
+                    "DELETE FROM challenge_key WHERE day <> ? AND day NOT IN
+                     (SELECT day FROM challenge_key ORDER BY day DESC LIMIT ?)",
+                )
+                .bind(int(day))
+                .bind(KEYS_STORED),
             )
             .await
             .map_err(failed())?;
@@ -121,6 +126,15 @@ mod tests {
         assert_eq!(later.challenge_key(20_000).await.unwrap(), keys[0]);
     }
 
+    // test: security 7.2 (second bridge with another clock)
+    #[tokio::test]
+    async fn a_clock_in_the_future_takes_no_key_from_others() {
+        let folder = tempfile::tempdir().unwrap();
+        let today = open(folder.path()).await.challenge_key(20_000).await.unwrap();
+        open(folder.path()).await.challenge_key(20_003).await.unwrap();
+        assert_eq!(open(folder.path()).await.challenge_key(20_000).await.unwrap(), today);
+    }
+
     #[tokio::test]
     async fn keys_of_long_ago_are_removed() {
         let folder = tempfile::tempdir().unwrap();
@@ -136,7 +150,7 @@ mod tests {
             .iter()
             .map(|row| super::super::columns::get(row, "day").unwrap())
             .collect();
-        assert_eq!(days, [20_007, 20_008, 20_009]);
+        assert_eq!(days, (20_002..20_010).collect::<Vec<_>>());
         assert!(store.challenge_keys.cache().len() <= super::CACHED);
         // The clock of another server is far behind: it gets a key, and the others keep theirs.
         let behind = store.challenge_key(1).await.unwrap();

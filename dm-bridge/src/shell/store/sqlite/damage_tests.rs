@@ -7,6 +7,7 @@ use crate::{
     app::{
         campaign_transitions::{self, read_fleet},
         devices::{self, tests::SECRETS},
+        message_handler::load,
         status,
     },
     campaign::model::{CampaignState, samples},
@@ -93,6 +94,8 @@ async fn a_damaged_attempt_stops_no_other_of_its_campaign() {
     let view = status::campaign(&store, id).await.unwrap();
     assert_eq!(view.phase_counts, PhaseCounts::from([(ArmingPhase::Unknown, 2)]));
     assert_eq!(store.device_attempts(&"a".parse().unwrap()).await.unwrap().len(), 1);
+    assert_eq!(store.device_attempts(&"b".parse().unwrap()).await.unwrap().len(), 0);
+    assert!(load(&store, store_tests::device("b")).await.is_ok(), "its DM sessions go on");
 }
 
 #[tokio::test]
@@ -104,6 +107,12 @@ async fn a_damaged_campaign_stops_no_other() {
     let page = store.campaign_page(None, 10).await.unwrap();
     assert_eq!(keys(&page), [(first.as_str(), true), (second.as_str(), false)]);
     assert_eq!(read_fleet(&store, &[]).await.unwrap().len(), 1);
+    let damage = "UPDATE campaign SET state = 'nonsense'";
+    sqlx::raw_sql(damage).execute(store.pool.raw()).await.unwrap();
+    let context = load(&store, store_tests::device("a")).await.unwrap();
+    assert_eq!((context.attempts.len(), context.campaigns.len()), (1, 0), "sessions go on");
+    let repair = "UPDATE campaign SET state = 'running' WHERE id NOT LIKE '0909%'";
+    sqlx::raw_sql(repair).execute(store.pool.raw()).await.unwrap();
     // One more is created after the damaged one.
     let mut third = samples::running();
     third.id = CampaignId([5; 16]);

@@ -58,7 +58,7 @@ impl Reader {
         };
         tokio::spawn(serve(pools[0].clone(), SELECT_DEVICES, read, queue));
         let (attempts, queue) = mpsc::channel(QUEUE);
-        let read = |rows: &[SqliteRow]| rows.iter().map(read_attempt).collect();
+        let read = |rows: &[SqliteRow]| Ok(rows.iter().filter_map(sound_attempt).collect());
         tokio::spawn(serve(pools[1].clone(), SELECT_ATTEMPTS, read, queue));
         Self { pools, devices, attempts }
     }
@@ -75,6 +75,17 @@ impl Reader {
 
     pub(super) async fn attempts(&self, id: &DeviceId) -> Result<Vec<ArmingAttempt>, StoreError> {
         ask(&self.attempts, id).await
+    }
+}
+
+/// Returns an attempt; a damaged one is left out, and marked where attempts are listed.
+fn sound_attempt(row: &SqliteRow) -> Option<ArmingAttempt> {
+    match read_attempt(row) {
+        Ok(attempt) => Some(attempt),
+        Err(error) => {
+            tracing::warn!(%error, "attempt left out of a DM session");
+            None
+        }
     }
 }
 
