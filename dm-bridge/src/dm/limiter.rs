@@ -39,6 +39,9 @@ pub const FAILURE_SPAN: Duration = Duration::from_secs(600);
 /// Interval between the proofs of a familiar pair with too many wrong ones.
 pub const SLOW_INTERVAL: Duration = Duration::from_secs(10);
 
+/// Wait while as many proofs of a pair are evaluated as may be wrong.
+const EVALUATION_WAIT: Duration = Duration::from_secs(1);
+
 /// Pairs stored at once.
 const MAX_PAIRS: usize = 32_768;
 
@@ -59,6 +62,8 @@ pub enum Standing {
 pub struct FailureLimiter {
     pairs: Table<Pair>,
     addresses: Table<PeerNetwork>,
+    /// Proofs that are being evaluated: they count as wrong until they are.
+    pending: BTreeMap<Pair, u32>,
 }
 
 /// An address with the hash of the device id that it claims.
@@ -68,15 +73,43 @@ impl FailureLimiter {
     /// Returns a limiter that has counted nothing.
     #[must_use]
     pub const fn new() -> Self {
-        Self { pairs: Table::new(MAX_PAIRS), addresses: Table::new(MAX_ADDRESSES) }
+        Self {
+            pairs: Table::new(MAX_PAIRS),
+            addresses: Table::new(MAX_ADDRESSES),
+            pending: BTreeMap::new(),
+        }
     }
 
     /// Returns whether the answer of [`Self::admit`] depends on the standing of the peer.
     #[must_use]
     pub fn is_over(&self, now: Mono, network: PeerNetwork, claim: Option<&DeviceId>) -> bool {
-        let of_pair = claim.map_or(0, |claim| self.pairs.failures(now, pair(network, claim)));
-        of_pair >= MAX_PAIR_FAILURES
+        let of_pair = claim.map(|claim| pair(network, claim));
+        of_pair.is_some_and(|pair| self.is_pair_over(now, pair))
             || self.addresses.failures(now, network) >= MAX_ADDRESS_FAILURES
+    }
+
+    fn is_pair_over(&self, now: Mono, pair: Pair) -> bool {
+        let pending = self.pending.get(&pair).copied().unwrap_or(0);
+        self.pairs.failures(now, pair).saturating_add(pending) >= MAX_PAIR_FAILURES
+    }
+
+    /// Counts a proof that begins to be evaluated; [`Self::end`] follows.
+    pub fn begin(&mut self, network: PeerNetwork, claim: Option<&DeviceId>) {
+        if let Some(claim) = claim {
+            let pending = self.pending.entry(pair(network, claim)).or_default();
+            *pending = pending.saturating_add(1);
+        }
+    }
+
+    /// Ends the evaluation of a proof, whatever has come of it.
+    pub fn end(&mut self, network: PeerNetwork, claim: Option<&DeviceId>) {
+        let Some(key) = claim.map(|claim| pair(network, claim)) else { return };
+        if let Some(pending) = self.pending.get_mut(&key) {
+            *pending = pending.saturating_sub(1);
+            if *pending == 0 {
+                self.pending.remove(&key);
+            }
+        }
     }
 
     /// Admits a proof to be evaluated.
@@ -106,6 +139,9 @@ impl FailureLimiter {
                     count.last_slow = Some(now);
                 }
             }
+        }
+        if standing == Standing::Stranger && key.is_some_and(|key| self.is_pair_over(now, key)) {
+            return Err(EVALUATION_WAIT);
         }
         match (standing, self.addresses.get_mut(now, network)) {
             (Standing::Stranger, Some(count)) if count.failures >= MAX_ADDRESS_FAILURES => {
@@ -252,6 +288,27 @@ mod tests {
 
     fn different(count: u32) -> impl Iterator<Item = String> {
         (0..count).map(|number| format!("guess-{number}"))
+    }
+
+    // test: security 7.2 (wrong proofs are counted by address and claimed device, and by address)
+    #[test]
+    fn proofs_at_once_are_no_more_than_those_in_sequence() {
+        let mut limiter = failed(same(2));
+        for _ in 2..MAX_PAIR_FAILURES {
+            assert_eq!(wait(&mut limiter, NOW, network(1), "a", Standing::Stranger), None);
+            limiter.begin(network(1), Some(&id("a")));
+        }
+        assert!(limiter.is_over(NOW, network(1), Some(&id("a"))));
+        let refused = wait(&mut limiter, NOW, network(1), "a", Standing::Stranger);
+        assert_eq!(refused, Some(EVALUATION_WAIT));
+        assert_eq!(wait(&mut limiter, NOW, network(1), "a", Standing::Familiar), None);
+        assert_eq!(wait(&mut limiter, NOW, network(2), "a", Standing::Stranger), None);
+        assert_eq!(wait(&mut limiter, NOW, network(1), "b", Standing::Stranger), None);
+        for _ in 2..MAX_PAIR_FAILURES {
+            limiter.end(network(1), Some(&id("a")));
+        }
+        assert_eq!(wait(&mut limiter, NOW, network(1), "a", Standing::Stranger), None);
+        assert!(limiter.pending.is_empty());
     }
 
     // test: security 7.2 (wrong proofs are counted by address and claimed device, and by address)

@@ -155,25 +155,27 @@ async fn respond(
     let RequestParts { peer, headers, .. } = parts;
     let address =
         || client_address(peer.address.ip(), headers, shared.connections.trusted_proxies());
-    let check = match raw.mac {
+    let checked = match raw.mac {
         Some(mac) => {
             let certificate = certificate_of(peer, &mac.user);
             if shared.wants_certificate && certificate == Certificate::Missing {
                 return Ok(MessageOutcome::NoCertificate);
             }
-            check_mac(shared, (PeerNetwork::of(address()), mac), certificate, raw).await?
+            check_mac(shared, (PeerNetwork::of(address()), mac), certificate, raw)
+                .await?
+                .map(|(check, evaluation)| (check, Some(evaluation)))
         }
-        None => Ok(MacCheck::Passed(Admitted::No)),
+        None => Ok((MacCheck::Passed, None)),
     };
-    let check = match check {
-        Ok(check) => check,
+    let (mut check, evaluation) = match checked {
+        Ok(checked) => checked,
         Err(outcome) => return Ok(outcome),
     };
     let limit = shared.limits.message_bytes;
     let limits = encoding::Limits { message_bytes: limit, ..encoding::Limits::default() };
-    let (mut check, header_alone) = (check, || encoding.parse_header(raw.bytes, &limits));
+    let header_alone = || encoding.parse_header(raw.bytes, &limits);
     let mut parsed = match &check {
-        MacCheck::Passed(_) | MacCheck::NotUsed => encoding.parse(raw.bytes, &limits),
+        MacCheck::Passed | MacCheck::NotUsed => encoding.parse(raw.bytes, &limits),
         MacCheck::Refused(_) => header_alone(),
     };
     if matches!((&check, &parsed), (MacCheck::NotUsed, Err(_))) {
@@ -190,28 +192,19 @@ async fn respond(
     if inbound.shows_proof() {
         inbound.network = Some(PeerNetwork::of(address()));
     }
-    let admitted = match check {
-        MacCheck::Refused(found) => return refuse(shared, found, inbound).await,
-        MacCheck::NotUsed => Admitted::Yes,
-        MacCheck::Passed(admitted) => admitted,
-    };
+    if let MacCheck::Refused(found) = check {
+        return refuse(shared, found, inbound).await;
+    }
     let certificate = certificate_of(peer, inbound.claim());
     if shared.wants_certificate && certificate == Certificate::Missing {
         return Ok(MessageOutcome::NoCertificate);
     }
-    handle(shared, inbound, certificate, admitted).await
-}
-
-/// State of the admission of the proof of a message.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Admitted {
-    Yes,
-    No,
+    handle(shared, inbound, certificate, evaluation).await
 }
 
 /// The next step for a message with an HMAC.
 enum MacCheck {
-    Passed(Admitted),
+    Passed,
     /// The device proves itself otherwise.
     NotUsed,
     /// The header is parsed for the challenge; of an enrolled device, with the verdict.
@@ -220,29 +213,31 @@ enum MacCheck {
 
 /// Admits the HMAC of a message and verifies it over the octets; returns the outcome of a message that
 /// needs not be parsed.
-async fn check_mac(
-    shared: &Shared,
+async fn check_mac<'a>(
+    shared: &'a Shared,
     (network, mac): (PeerNetwork, &Mac),
     certificate: Certificate,
     raw: RawMessage<'_>,
-) -> Result<Result<MacCheck, MessageOutcome>, StoreError> {
+) -> Result<Result<(MacCheck, Evaluation<'a>), MessageOutcome>, StoreError> {
     let id = mac.user.parse::<DeviceId>().ok();
-    if let Err(wait) = admit_proof(shared, (network, id.as_ref()), certificate).await? {
-        return Ok(Err(MessageOutcome::LockedOut(wait)));
-    }
-    let Some(id) = id else { return Ok(Ok(MacCheck::Refused(None))) };
+    let evaluation = match admit_proof(shared, (network, id.as_ref()), certificate).await? {
+        Ok(evaluation) => evaluation,
+        Err(wait) => return Ok(Err(MessageOutcome::LockedOut(wait))),
+    };
+    let Some(id) = id else { return Ok(Ok((MacCheck::Refused(None), evaluation))) };
     if let Some(slot) = shared.sessions.find(&id)
         && let Some(reply) = slot.lock().await.repeated(&raw.digest())
     {
         return Ok(Err(reply));
     }
     let now = shared.clock.now().utc;
-    Ok(Ok(match verify_mac(&*shared.store, now, &id, (mac, raw.bytes)).await? {
-        Some((MacVerdict::Right, _)) => MacCheck::Passed(Admitted::Yes),
+    let check = match verify_mac(&*shared.store, now, &id, (mac, raw.bytes)).await? {
+        Some((MacVerdict::Right, _)) => MacCheck::Passed,
         Some((MacVerdict::NotUsed, _)) => MacCheck::NotUsed,
         Some((verdict, device)) => MacCheck::Refused(Some((verdict, Box::new(device)))),
         None => MacCheck::Refused(None),
-    }))
+    };
+    Ok(Ok((check, evaluation)))
 }
 
 /// Challenges a peer whose HMAC is wrong, and counts it.
@@ -300,16 +295,19 @@ async fn handle(
     shared: &Shared,
     inbound: InboundMessage<'_>,
     certificate: Certificate,
-    admitted: Admitted,
+    admitted: Option<Evaluation<'_>>,
 ) -> Result<MessageOutcome, StoreError> {
     let id = inbound.claim().parse::<DeviceId>().ok();
     let proof = inbound.network;
-    if let Some(network) = proof
-        && admitted == Admitted::No
-        && let Err(wait) = admit_proof(shared, (network, id.as_ref()), certificate).await?
-    {
-        return Ok(MessageOutcome::LockedOut(wait));
-    }
+    let _evaluation = match (proof, admitted) {
+        (Some(network), None) => {
+            match admit_proof(shared, (network, id.as_ref()), certificate).await? {
+                Ok(evaluation) => Some(evaluation),
+                Err(wait) => return Ok(MessageOutcome::LockedOut(wait)),
+            }
+        }
+        (_, admitted) => admitted,
+    };
     let outcome = match &id {
         Some(id) => converse(shared, id, inbound).await?,
         None => {
@@ -328,14 +326,17 @@ type Claimant<'a> = (PeerNetwork, Option<&'a DeviceId>);
 
 /// Admits a proof to be evaluated, or returns the time to wait. Only beyond a limit anything is read
 /// from the store: the addresses of the device.
-async fn admit_proof(
-    shared: &Shared,
+async fn admit_proof<'a>(
+    shared: &'a Shared,
     (network, id): Claimant<'_>,
     certificate: Certificate,
-) -> Result<Result<(), Duration>, StoreError> {
+) -> Result<Result<Evaluation<'a>, Duration>, StoreError> {
     let now = shared.clock.now();
-    if !limiter(shared).is_over(now.mono, network, id) {
-        return Ok(Ok(()));
+    {
+        let mut limiter = limiter(shared);
+        if !limiter.is_over(now.mono, network, id) {
+            return Ok(Ok(Evaluation::begin(shared, &mut limiter, (network, id))));
+        }
     }
     let is_familiar = match (certificate, id) {
         (Certificate::Shown, _) => true,
@@ -345,7 +346,33 @@ async fn admit_proof(
         (Certificate::Missing, None) => false,
     };
     let standing = if is_familiar { Standing::Familiar } else { Standing::Stranger };
-    Ok(limiter(shared).admit(now.mono, network, id, standing))
+    let mut limiter = limiter(shared);
+    let admitted = limiter.admit(now.mono, network, id, standing);
+    Ok(admitted.map(|()| Evaluation::begin(shared, &mut limiter, (network, id))))
+}
+
+/// A proof that is being evaluated, until it is dropped.
+struct Evaluation<'a> {
+    shared: &'a Shared,
+    network: PeerNetwork,
+    id: Option<DeviceId>,
+}
+
+impl<'a> Evaluation<'a> {
+    fn begin(
+        shared: &'a Shared,
+        limiter: &mut FailureLimiter,
+        (network, id): Claimant<'_>,
+    ) -> Self {
+        limiter.begin(network, id);
+        Self { shared, network, id: id.cloned() }
+    }
+}
+
+impl Drop for Evaluation<'_> {
+    fn drop(&mut self) {
+        limiter(self.shared).end(self.network, self.id.as_ref());
+    }
 }
 
 /// Counts a wrong proof, and clears the count of a device that has proved itself.
