@@ -418,6 +418,9 @@ fn environment(name: &str) -> Option<String> {
 
 fn start_log(format: LogFormat) {
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
+    // Below it logs URLs, and that of a package holds a secret.
+    let filter = filter.add_directive("ureq=info".parse().expect("a directive"));
+    let filter = filter.add_directive("ureq_proto=info".parse().expect("a directive"));
     let builder = tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_writer(std::io::stderr)

@@ -388,9 +388,17 @@ pub(super) fn resume(owners: &mut Owners, now: Now) {
     list_components(owners);
     send_install_notification(owners, now);
     let lost = owners.update.armed().is_some() && !owners.update.is_armed();
-    if lost {
-        tracing::error!("the files of the armed campaign are damaged");
-        complete(owners, now, Phase::Failed, ResultCode::UNDEFINED);
+    match owners.update.revoked() {
+        // spec: security 2 (revocation), security 6.6 (floors)
+        Some(result) if lost => {
+            tracing::info!(%result, "armed campaign revoked before the last start");
+            complete(owners, now, Phase::Refused, result);
+        }
+        None if lost => {
+            tracing::error!("the files of the armed campaign are damaged");
+            complete(owners, now, Phase::Failed, ResultCode::UNDEFINED);
+        }
+        Some(_) | None => {}
     }
     match owners.reception.layout() {
         // The answer to `ReadVersion` decides; the image stays until then.

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use proto::{time::Now, wire::WireError};
+use proto::{dm::fumo::ResultCode, time::Now, wire::WireError};
 use thiserror::Error;
 
 use super::{
@@ -23,7 +23,7 @@ use crate::{
     suspension::Suspension,
     trust::{DeviceHistory, RootError, Trust, newest_root},
     update::{
-        acceptance::Accepted,
+        acceptance::{Accepted, Refusal},
         download::Download,
         install::Installer,
         operation::{ArmedCampaign, StoredFile, Update},
@@ -79,9 +79,11 @@ pub(super) fn restore(
         None => Update::new(),
     };
     let mut journal = stored.state.unwrap_or_default();
+    let known_root = (journal.root_version, journal.epoch);
     if let Some(floors) = &stored.floors {
         floors.raise(&mut journal);
     }
+    let has_other_root = (journal.root_version, journal.epoch) != known_root;
     let (account, first_nonce) = (config.dm.account.clone(), config.first_nonce.clone());
     let dm = DmOwners {
         account: AccountState::from_journal(account, first_nonce, &journal),
@@ -97,6 +99,8 @@ pub(super) fn restore(
         let plan_header = plan_header.and_then(|name| stored.files.get(&name)).cloned();
         reception.restore_object(accepted.object, plan_header);
         update.restore_documents(accepted, envelopes);
+    } else if has_other_root && let Some(result) = refusal(&trust, &update, &stored.files) {
+        update.restore_revoked(result);
     }
     Ok(Owners {
         dm,
@@ -127,6 +131,17 @@ pub(super) fn client_limits(config: &Config) -> client::Limits {
 
 /// Octets of a package that a message carries, at least.
 const MIN_PACKAGE_BYTES_PER_MESSAGE: u64 = 8 * 1024;
+
+/// Returns the result by which the newest root refuses the stored envelopes.
+fn refusal(
+    trust: &Trust,
+    update: &Update,
+    files: &BTreeMap<String, Vec<u8>>,
+) -> Option<ResultCode> {
+    let [(_, campaign), (_, manifest)] = update.armed()?.stored_envelopes(files).next()?;
+    let error = trust.verify(campaign, manifest).err()?;
+    Some(Refusal::from(error).result)
+}
 
 /// Verifies the stored envelopes as if they had just been received. A power cut may leave those of
 /// the next campaign beside them.

@@ -46,6 +46,8 @@ pub(crate) struct Update {
     awaiting_exec: bool,
     /// The last result.
     result: Option<ResultCode>,
+    /// The result of a campaign that was revoked before the journal could say so.
+    revoked: Option<ResultCode>,
 }
 
 /// The campaign that the device is armed with. Its envelopes are in files whose names begin with
@@ -98,6 +100,7 @@ impl Update {
             subject: None,
             awaiting_exec: false,
             result: None,
+            revoked: None,
         }
     }
 
@@ -112,6 +115,7 @@ impl Update {
             subject: state.subject.as_ref().map(ComponentTarget::try_from).transpose()?,
             awaiting_exec: state.awaiting_update_exec,
             result: state.result.and_then(|code| u16::try_from(code).ok()).map(ResultCode),
+            revoked: None,
         })
     }
 
@@ -131,6 +135,17 @@ impl Update {
         let (files, envelopes) =
             (stored.map(|(name, _)| name.clone()), stored.map(|(_, it)| it.clone()));
         self.documents = Some(Documents { accepted, envelopes, files });
+    }
+
+    /// Records that the armed campaign was revoked by a root that the journal does not know.
+    pub(crate) const fn restore_revoked(&mut self, result: ResultCode) {
+        self.revoked = Some(result);
+    }
+
+    /// Returns the result of an armed campaign that was revoked by a root that the journal did not
+    /// know.
+    pub(crate) const fn revoked(&self) -> Option<ResultCode> {
+        self.revoked
     }
 
     /// Returns the phase.
@@ -531,6 +546,7 @@ mod tests {
             }),
             awaiting_exec: true,
             result: Some(ResultCode::MISSED),
+            revoked: None,
         }
     }
 

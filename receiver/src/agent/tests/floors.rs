@@ -97,6 +97,31 @@ fn a_power_cut_between_floors_and_journal_loses_neither() {
     assert_eq!(device.phase(), Phase::Armed);
 }
 
+// test: security 2 (revocation)
+#[test]
+fn a_campaign_whose_keys_a_root_before_the_power_cut_revoked_is_revoked_and_not_damaged() {
+    let mut device = Device::new();
+    device.arm();
+    let before = device.disk.journal.clone();
+    let stolen = std::mem::replace(
+        &mut device.broadcast.keys.campaign,
+        proto::fixtures::documents::random_key(),
+    );
+    let next = device.broadcast.keys.root_after(&device.broadcast.keys, 2, |_| ());
+    device.broadcast.keys.campaign = stolen;
+    device.offer_root(&next);
+    assert_eq!(device.results(), [404]);
+    // The root and the floors were written, and the journal was not.
+    device.disk.journal = before;
+    device.restart();
+    assert_eq!((device.phase(), device.results()), (Phase::Refused, vec![404]));
+    // Damaged files are an error.
+    let mut device = armed();
+    device.disk.files.retain(|name, _| !name.ends_with("campaign"));
+    device.restart();
+    assert_eq!((device.phase(), device.results()), (Phase::Failed, vec![453, 409]));
+}
+
 #[test]
 fn lost_floors_are_made_from_the_journal() {
     for damage in [None, Some(b"junk".to_vec())] {

@@ -15,7 +15,7 @@ const OK: StatusCode = StatusCode::OK;
 const REFUSED: StatusCode = StatusCode::FAILED;
 
 impl Device {
-    fn offer_root(&mut self, envelope: &[u8]) -> StatusCode {
+    pub(super) fn offer_root(&mut self, envelope: &[u8]) -> StatusCode {
         let status = self.agent.owners.offer_root(self.now, envelope);
         self.agent.settle(self.now);
         self.run();
