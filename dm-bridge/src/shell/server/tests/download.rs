@@ -1,24 +1,38 @@
 //! The download server over real sockets.
 
+use std::io::{Read as _, Write as _};
+
 use proto::dm::{
     descriptor::{self, Descriptor},
     syncml::Command,
 };
-use ureq::http::header;
 
 use super::*;
 use crate::campaign::model::DeliveryMethod;
 
+/// Sends a request with these lines of a header; the client of other tests logs what it asks for.
+fn ask(method: &str, url: &str, lines: &str, body: &str) -> (u16, String, Vec<u8>) {
+    let (host, path) = url.strip_prefix("http://").unwrap().split_once('/').unwrap();
+    let mut stream = std::net::TcpStream::connect(host).unwrap();
+    let host = if lines.contains("Host:") { String::new() } else { format!("Host: {host}\r\n") };
+    let request = format!(
+        "{method} /{path} HTTP/1.1\r\n{host}{lines}Connection: close\r\nContent-Length: {}\r\n\r\n{body}",
+        body.len()
+    );
+    stream.write_all(request.as_bytes()).unwrap();
+    let mut answer = Vec::new();
+    stream.read_to_end(&mut answer).unwrap();
+    let end = answer.windows(4).position(|window| window == b"\r\n\r\n").unwrap();
+    let body = answer.split_off(end + 4);
+    let head = String::from_utf8(answer).unwrap().to_ascii_lowercase();
+    let media_type = head.lines().find_map(|line| line.strip_prefix("content-type: "));
+    let status = head.split(' ').nth(1).unwrap().parse().unwrap();
+    (status, media_type.unwrap_or_default().to_owned(), body)
+}
+
 fn get(url: &str, range: Option<&str>) -> (u16, String, Vec<u8>) {
-    let agent = ureq::Agent::config_builder().http_status_as_error(false).build().new_agent();
-    let mut request = agent.get(url);
-    if let Some(range) = range {
-        request = request.header(header::RANGE, range);
-    }
-    let mut response = request.call().unwrap();
-    let media_type = response.headers().get(header::CONTENT_TYPE);
-    let media_type = media_type.map(|it| it.to_str().unwrap().to_owned()).unwrap_or_default();
-    (response.status().as_u16(), media_type, response.body_mut().read_to_vec().unwrap())
+    let range = range.map(|range| format!("Range: {range}\r\n")).unwrap_or_default();
+    ask("GET", url, &range, "")
 }
 
 /// A campaign by download of these octets, and the device that was sent the URL of its descriptor.
@@ -68,8 +82,7 @@ async fn a_descriptor_leads_to_the_package_in_ranges_and_outcomes_are_counted() 
 
     let notify = descriptor.install_notify_uri.unwrap();
     for (body, status) in [("900 Success\r\n", 204), ("902 User Cancelled\r\n", 204), ("x", 400)] {
-        let answer = send(&notify, "POST", None, Some(("text/plain", body.as_bytes())));
-        assert_eq!(answer.status, status, "{body}");
+        assert_eq!(ask("POST", &notify, "", body).0, status, "{body}");
     }
     let metrics = String::from_utf8(bridge.get("/metrics").body).unwrap();
     for line in [
@@ -91,13 +104,9 @@ async fn a_package_is_there_for_the_secret_of_an_attempt_until_that_ends() {
     let (id, mut device, url) = armed(&bridge, &[7; 5_000]).await;
     let package = url.replace("/descriptor", "/package");
     let secret = url.split('/').rev().nth(1).unwrap();
-    let unknown = send(&bridge.url("/download/nothing/of/this"), "GET", None, None);
-    let is_unknown = |url: &str| {
-        let answer = send(url, "GET", None, None);
-        assert_eq!((answer.status, &answer.body), (404, &unknown.body), "{url}");
-        assert_eq!(answer.content_type, unknown.content_type, "{url}");
-    };
-    assert_eq!(unknown.status, 404);
+    let unknown = get(&bridge.url("/download/nothing/of/this"), None);
+    let is_unknown = |url: &str| assert_eq!(get(url, None), unknown, "{url}");
+    assert_eq!(unknown.0, 404);
     assert_eq!((get(&url, None).0, get(&package, None).0), (200, 200));
     let other = CampaignId([9; 16]).to_string();
     for part in ["descriptor", "package"] {
@@ -118,8 +127,8 @@ async fn a_package_is_there_for_the_secret_of_an_attempt_until_that_ends() {
     is_unknown(&url);
     is_unknown(&package);
     let notify = url.replace("/descriptor", "/notify");
-    let late = send(&notify, "POST", None, Some(("text/plain", b"900 Success\r\n")));
-    assert_eq!(late.status, 204, "what the device has done is still counted");
+    let late = ask("POST", &notify, "", "900 Success\r\n");
+    assert_eq!(late.0, 204, "what the device has done is still counted");
 }
 
 // test: security 7.2 (the URL of enrolment)
@@ -128,16 +137,9 @@ async fn urls_have_the_origin_of_enrolment_whatever_a_request_says() {
     let bridge = Bridge::start().await;
     let (_, _, url) = armed(&bridge, &[7; 5_000]).await;
     assert!(url.starts_with(&bridge.url("/download/")), "{url}");
-    let body = ureq::get(&url)
-        .header("Host", "evil.example")
-        .header("X-Forwarded-Proto", "https")
-        .header("X-Forwarded-Host", "evil.example")
-        .header("Forwarded", "host=evil.example;proto=https")
-        .call()
-        .unwrap()
-        .body_mut()
-        .read_to_vec()
-        .unwrap();
+    let lines = "Host: evil.example\r\nX-Forwarded-Proto: https\r\nX-Forwarded-Host: evil.example\r\n\
+        Forwarded: host=evil.example;proto=https\r\n";
+    let (_, _, body) = ask("GET", &url, lines, "");
     let descriptor = Descriptor::parse(&body).unwrap();
     let base = url.strip_suffix("/descriptor").unwrap();
     assert_eq!(descriptor.object_uri, format!("{base}/package"));
