@@ -36,6 +36,14 @@ fn every_delivery_completes_whatever_the_timings() {
     assert!(stuck.is_empty(), "{} of {count}: {}", stuck.len(), stuck.join("\n\n"));
 }
 
+/// In these an attempt failed with K symbols, and the block was full before it ended.
+#[test]
+fn deliveries_that_were_stuck_once_complete() {
+    let stuck: Vec<_> =
+        [40_217, 40_464].into_iter().filter_map(|seed| Delivery::new(seed).run()).collect();
+    assert!(stuck.is_empty(), "{}", stuck.join("\n\n"));
+}
+
 /// One file that is sent again and again, and its receiver. All times in microseconds.
 struct Delivery {
     seed: u64,
