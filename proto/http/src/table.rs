@@ -8,8 +8,8 @@
 //! * from three quarters of the unproved places on, the address with the most above its share loses
 //!   its oldest idle one;
 //! * with all places taken an idle one goes, of the address with the most of them; without an idle
-//!   one, an address above its share loses one without a request to a peer below its own; else the
-//!   peer is refused.
+//!   one, an address above its share loses one without a request to a peer below its own, or one
+//!   whose body still arrives: whoever drips bodies would hold all places; else the peer is refused.
 //!
 //! Bodies of unproved connections have so many octets in all: the largest that still arrives is given
 //! up for a further one.
@@ -214,7 +214,7 @@ impl<T> ConnectionTable<T> {
         let is_full = self.stats.unproved >= self.limits.unproved
             || self.connections.len() >= self.limits.all;
         let victim = if is_full {
-            let Some(victim) = self.idle(now).or_else(|| self.without_request(origin)) else {
+            let Some(victim) = self.idle(now).or_else(|| self.excess(origin)) else {
                 self.stats.refused += 1;
                 return Admission::Refused;
             };
@@ -423,9 +423,9 @@ impl<T> ConnectionTable<T> {
         })
     }
 
-    /// Returns a connection without a request in progress, of an address above its share, for a
-    /// peer below its own.
-    fn without_request(&self, origin: Origin) -> Option<ConnectionId> {
+    /// Returns a connection of an address above its share, for a peer below its own: one without a
+    /// request in progress, or one whose body still arrives.
+    fn excess(&self, origin: Origin) -> Option<ConnectionId> {
         let share = self.share(origin);
         let own = match origin {
             Origin::Peer(network) => self.count(Some(network)),
@@ -434,9 +434,13 @@ impl<T> ConnectionTable<T> {
         if own >= share {
             return None;
         }
-        self.oldest(|connection| {
-            !connection.phase.has_request() && self.count(connection.network()) > share
-        })
+        let above_share = |fits: fn(Phase) -> bool| {
+            self.oldest(|connection| {
+                fits(connection.phase) && self.count(connection.network()) > share
+            })
+        };
+        above_share(|phase| !phase.has_request())
+            .or_else(|| above_share(|phase| phase == Phase::Body))
     }
 }
 

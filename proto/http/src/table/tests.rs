@@ -184,6 +184,23 @@ fn without_an_idle_connection_an_address_gives_its_excess_to_one_below_its_share
 
 // test: security 7.2 (places of connections)
 #[test]
+fn bodies_that_drip_from_one_address_give_their_excess_to_others() {
+    let mut world = World::new();
+    world.fill(at(0), peer(1), 16);
+    world.all_enter(at(0), Phase::Body);
+    assert_eq!(world.admit(at(10), peer(1)), Err(()), "not to itself");
+    for expected in 0..8 {
+        assert_eq!(world.admit(at(20), peer(2)), Ok(Some(expected)));
+    }
+    assert_eq!(world.admit(at(30), peer(2)), Err(()), "it has its share");
+    let mut world = World::new();
+    world.fill(at(0), peer(1), 16);
+    world.all_enter(at(0), Phase::Response);
+    assert_eq!(world.admit(at(20), peer(2)), Err(()), "who is answered is not cut");
+}
+
+// test: security 7.2 (places of connections)
+#[test]
 fn proved_connections_and_those_of_proxies_are_not_counted_by_address() {
     let mut world = World::new();
     world.fill(at(0), peer(1), 12);
