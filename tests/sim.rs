@@ -154,6 +154,11 @@ fn a_version_that_a_hanging_hook_did_not_print_is_read_again() {
 }
 
 #[test]
+fn a_campaign_that_a_root_revoked_before_a_power_cut_is_not_damaged() {
+    pass(&[30_000_163, 30_007_045]);
+}
+
+#[test]
 fn a_data_directory_that_was_just_made_survives_a_power_cut() {
     for seed in 0..20 {
         let disk = SimDisk::new(seed);
