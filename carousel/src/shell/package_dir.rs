@@ -38,7 +38,7 @@ use crate::{
     flute::session::AiredObject,
     package::documents,
     plan::{
-        check::{self, CheckJob},
+        check::{self, CheckError, CheckJob},
         encode::ReadAt as _,
         file,
         runs::{self, Fingerprint},
@@ -171,7 +171,8 @@ impl PlanFile {
     ///
     /// # Errors
     ///
-    /// [`CliError`] that names the file.
+    /// [`CliError`] that names the file; [`ExitCode::Refused`] when it is another plan, and no other
+    /// fault has this code.
     pub fn check(&self, progress: &dyn Fn(u64) -> check::Progress) -> Result<(), CliError> {
         // A change during the comparison makes its result that of another file.
         let fingerprint = self.fingerprint()?;
@@ -182,9 +183,12 @@ impl PlanFile {
             plan: &self.file,
             progress,
         });
-        let named =
-            |error| ExitCode::Refused.with_message(format!("{}: {error}", self.path.display()));
-        let runs = runs.map_err(named)?;
+        let path = self.path.display().to_string();
+        let runs = runs.map_err(|error| match error {
+            CheckError::Damaged(_) => ExitCode::Refused.with_message(format!("{path}: {error}")),
+            CheckError::Io(error) => CliError::io(path, error),
+            CheckError::Stopped => ExitCode::Interrupted.with_message(format!("{path}: {error}")),
+        })?;
         let octets = runs::emit(&fingerprint, &self.aired.object.plan_root, &runs);
         files::replace(&self.runs_path, &octets)
     }

@@ -1,7 +1,7 @@
 //! The sessions of `serve`, started and stopped by the control API and the clock.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     path::{Path, PathBuf},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
@@ -13,7 +13,7 @@ use proto::{
         StopRequest,
     },
     ids::{CampaignId, Tsi},
-    time::{Now, Utc},
+    time::{Mono, Now, Utc},
     trust::{Root, Verified},
 };
 use tokio::{sync::Notify, time};
@@ -41,6 +41,9 @@ use crate::{
 
 /// The interval at which sessions on air are polled.
 const TICK: Duration = Duration::from_millis(100);
+
+/// The pause after which what a fault hindered is tried again.
+const RETRY_AFTER: Duration = Duration::from_secs(1);
 
 /// The manager as the routes of the control API and the clock share it.
 #[derive(Clone)]
@@ -121,6 +124,12 @@ pub struct SessionManager {
     /// Outputs that an operation made and that are still to be executed.
     pending: Vec<Output>,
     checks: PlanChecks,
+    /// Campaigns whose earlier session could not be restored.
+    unrestored: BTreeSet<CampaignId>,
+    /// Campaigns whose plan was found changed on air, and could not be compared again.
+    unchecked: BTreeSet<CampaignId>,
+    /// The time of the next try for both.
+    retry_at: Mono,
     data: PathBuf,
     root: Verified<Root>,
     send_options: SendOptions,
@@ -132,25 +141,37 @@ impl SessionManager {
     ///
     /// # Errors
     ///
-    /// [`CliError`] that names what was refused. A package that cannot be aired is only logged.
+    /// [`CliError`] that names what was refused. A package that cannot be aired is logged and tried
+    /// again.
     pub fn new(
         data: PathBuf,
         root: &Path,
         send_options: SendOptions,
         rate: Rate,
     ) -> Result<Self, CliError> {
-        let now = clock::now().utc;
-        let root = documents::trusted_root(now, &package_dir::read_envelope(root)?)?;
+        let now = clock::now();
+        let root = documents::trusted_root(now.utc, &package_dir::read_envelope(root)?)?;
         let source = send_options.source.unwrap_or(send_options.interface);
         udp::check_local("interface", send_options.interface)?;
         udp::check_local("source", source)?;
         let control = Control::new(Defaults { source, rate });
-        let (on_air, pending, checks) = (BTreeMap::new(), Vec::new(), PlanChecks::default());
-        let mut manager = Self { control, on_air, pending, checks, data, root, send_options };
+        let mut manager = Self {
+            control,
+            on_air: BTreeMap::new(),
+            pending: Vec::new(),
+            checks: PlanChecks::default(),
+            unrestored: BTreeSet::new(),
+            unchecked: BTreeSet::new(),
+            retry_at: now.mono + RETRY_AFTER,
+            data,
+            root,
+            send_options,
+        };
         for name in files::names(&manager.data)? {
             let Ok(id) = name.parse::<CampaignId>() else { continue };
             if let Err(error) = manager.restore(id, now) {
-                tracing::warn!(campaign = %id, %error, "an earlier session is not restored");
+                tracing::warn!(campaign = %id, %error, "an earlier session is not restored yet");
+                manager.unrestored.insert(id);
             }
         }
         Ok(manager)
@@ -160,16 +181,41 @@ impl SessionManager {
         self.data.join(id.to_string())
     }
 
-    fn restore(&mut self, id: CampaignId, now: Utc) -> Result<(), CliError> {
+    /// Tries again what a fault hindered that may have passed.
+    fn retry(&mut self, now: Now) {
+        if now.mono < self.retry_at {
+            return;
+        }
+        self.retry_at = now.mono + RETRY_AFTER;
+        for id in std::mem::take(&mut self.unchecked) {
+            self.compare_again(now, id);
+        }
+        for id in std::mem::take(&mut self.unrestored) {
+            match self.restore(id, now) {
+                Ok(()) => tracing::info!(campaign = %id, "the earlier session is restored"),
+                Err(_) if self.is_over(id, now.utc) => {}
+                Err(error) => {
+                    tracing::debug!(campaign = %id, %error, "an earlier session is not restored yet");
+                    self.unrestored.insert(id);
+                }
+            }
+        }
+    }
+
+    /// Returns whether the window of a saved session has passed.
+    fn is_over(&self, id: CampaignId, now: Utc) -> bool {
+        let saved = package_dir::read_saved(&self.directory(id), id).ok().flatten();
+        saved.and_then(|saved| saved.session).is_some_and(|session| session.closes <= now)
+    }
+
+    fn restore(&mut self, id: CampaignId, now: Now) -> Result<(), CliError> {
         let directory = self.directory(id);
         package_dir::remove_temporary(&directory)?;
-        if let Some(saved) =
-            package_dir::read_saved(&directory, id)?.filter(|saved| saved.session.is_some())
-        {
-            let package = OpenPackage::open(&directory, Some(&self.root), now)?;
-            let check = self.checks.check(id, &package)?;
-            self.control.restore(airable(&package, check), saved);
-        }
+        let Some(saved) = package_dir::read_saved(&directory, id)? else { return Ok(()) };
+        let Some(session) = saved.session else { return Ok(()) };
+        let package = OpenPackage::open(&directory, Some(&self.root), now.utc)?;
+        let check = self.checks.check(now.mono, id, session.opens, &package)?;
+        self.control.restore(airable(&package, check), saved);
         Ok(())
     }
 
@@ -193,8 +239,12 @@ impl SessionManager {
         let earlier = package_dir::read_saved(&directory, id).map_err(ControlError::Package)?;
         let fresh = Tsi(random_tsi());
         self.observe(now);
-        let check = self.checks.check(id, &package).map_err(ControlError::Package)?;
-        Ok(self.control.prepare(now, request, airable(&package, check), fresh, earlier)?)
+        let opens = Utc::from_seconds(request.opens_utc);
+        let check = self.checks.check(now.mono, id, opens, &package);
+        let package = airable(&package, check.map_err(ControlError::Package)?);
+        let reply = self.control.prepare(now, request, package, fresh, earlier)?;
+        self.unrestored.remove(&id);
+        Ok(reply)
     }
 
     /// Opens a window.
@@ -266,7 +316,7 @@ impl SessionManager {
 
     fn act(&mut self, now: Now, output: Output) {
         match output {
-            Output::Start(id, start) => match self.start(now.utc, id, start) {
+            Output::Start(id, start) => match self.start(now, id, start) {
                 Ok(on_air) => {
                     tracing::info!(campaign = %id, tsi = start.tsi.0, group = %start.channel, rate = %start.rate, "on air");
                     self.on_air.insert(id, on_air);
@@ -286,13 +336,13 @@ impl SessionManager {
 
     fn start(
         &mut self,
-        now: Utc,
+        now: Now,
         id: CampaignId,
         start: StartSession,
     ) -> Result<(OnAir, AirLock), CliError> {
         let directory = self.directory(id);
         let lock = package_dir::lock(&directory)?;
-        let package = OpenPackage::open(&directory, Some(&self.root), now)?;
+        let package = OpenPackage::open(&directory, Some(&self.root), now.utc)?;
         // The FDT Instance IDs of this run are marked as used before the first packet.
         if let Some(saved) = package_dir::read_saved(&directory, id)? {
             package_dir::save(
@@ -309,7 +359,7 @@ impl SessionManager {
             dscp,
         };
         let socket = udp::open(&channel)?;
-        let check = self.checks.check(id, &package)?;
+        let check = self.checks.check(now.mono, id, now.utc, &package)?;
         if check != PlanCheck::Passed {
             self.control.handle_check(id, check);
             let text =
@@ -329,7 +379,8 @@ impl SessionManager {
 
     /// Updates the state by the progress of sessions on air, and ends those that are over.
     fn observe(&mut self, now: Now) {
-        for (id, check) in self.checks.poll() {
+        self.retry(now);
+        for (id, check) in self.checks.poll(now.mono) {
             self.control.handle_check(id, check);
         }
         for (id, (on_air, _)) in &self.on_air {
@@ -347,7 +398,7 @@ impl SessionManager {
                     Ok(progress) => {
                         self.control.handle_progress(now, id, progress_of(progress));
                         let sent = progress.sent;
-                        self.compare_damaged(now.utc, id, progress.view.damaged_runs);
+                        self.compare_damaged(now, id, progress.view.damaged_runs);
                         tracing::info!(campaign = %id, packets = sent.packets, bytes = sent.octets, "off the air");
                     }
                     Err(error) => tracing::error!(campaign = %id, %error, "off the air"),
@@ -358,17 +409,24 @@ impl SessionManager {
     }
 
     /// Has a plan compared again that was found changed on air.
-    fn compare_damaged(&mut self, now: Utc, id: CampaignId, damaged_runs: u64) {
-        if damaged_runs == 0 {
-            return;
+    fn compare_damaged(&mut self, now: Now, id: CampaignId, damaged_runs: u64) {
+        if damaged_runs > 0 {
+            tracing::error!(campaign = %id, damaged_runs, "the plan has changed on the disk");
+            self.compare_again(now, id);
         }
-        tracing::error!(campaign = %id, damaged_runs, "the plan has changed on the disk");
-        let package = OpenPackage::open(&self.directory(id), Some(&self.root), now);
+    }
+
+    fn compare_again(&mut self, now: Now, id: CampaignId) {
+        let package = OpenPackage::open(&self.directory(id), Some(&self.root), now.utc);
         let check = package.and_then(|package| {
             self.checks.forget(&package)?;
-            self.checks.check(id, &package)
+            self.checks.check(now.mono, id, now.utc, &package)
         });
-        let check = check.unwrap_or_else(|error| PlanCheck::Failed(error.to_string()));
+        let check = check.unwrap_or_else(|error| {
+            tracing::debug!(campaign = %id, %error, "the plan is not compared yet");
+            self.unchecked.insert(id);
+            PlanCheck::Failed(error.to_string())
+        });
         self.control.handle_check(id, check);
     }
 

@@ -390,6 +390,60 @@ fn the_status_says_when_a_plan_changes_under_a_session_on_air() {
     }
 }
 
+/// Steps a manager, 10 s later each time, until its session is in a phase.
+fn step_until(manager: &mut SessionManager, now: &mut Now, phase: AirPhase) {
+    let patience = clock::now().mono + Duration::from_secs(10);
+    let found = |manager: &mut SessionManager, now: Now| {
+        let reply = manager.status(now, &StatusRequest::default()).unwrap();
+        reply.sessions.first().map(proto::control::AirStatus::phase)
+    };
+    while found(manager, *now) != Some(phase) {
+        assert!(clock::now().mono < patience, "{:?}", found(manager, *now));
+        clock::sleep_until(clock::now().mono + Duration::from_millis(5));
+        now.mono = now.mono + Duration::from_secs(10);
+        manager.step(*now);
+    }
+}
+
+#[test]
+fn a_fault_that_passes_while_a_plan_is_compared_refuses_nothing() {
+    let directory = data();
+    let in_the_way = directory.path().join(ID.to_string()).join("0.runs.new");
+    fs::create_dir(&in_the_way).unwrap();
+    let mut manager = open(directory.path());
+    let mut now = clock::now();
+    assert!(manager.prepare(now, &request(4000)).unwrap().checking);
+    for _ in 0..20 {
+        clock::sleep_until(clock::now().mono + Duration::from_millis(10));
+        manager.step(now);
+        let again = manager.prepare(now, &request(4000)).unwrap();
+        assert!(again.checking, "it cannot be kept");
+    }
+    fs::remove_dir(in_the_way).unwrap();
+    step_until(&mut manager, &mut now, AirPhase::Prepared);
+}
+
+#[test]
+fn a_session_whose_package_cannot_be_read_at_the_start_is_restored_later() {
+    let directory = data();
+    let mut manager = open(directory.path());
+    let mut now = clock::now();
+    manager.prepare(now, &request(4000)).unwrap();
+    manager.save_changes(now).unwrap();
+    step_until(&mut manager, &mut now, AirPhase::Prepared);
+    drop(manager);
+    let path = directory.path().join(ID.to_string()).join("manifest.env");
+    let aside = path.with_extension("aside");
+    fs::rename(&path, &aside).unwrap();
+    let mut manager = open(directory.path());
+    let mut now = clock::now();
+    now.mono = now.mono + RETRY_AFTER;
+    manager.step(now);
+    assert_eq!(manager.status(now, &StatusRequest::default()).unwrap().sessions, []);
+    fs::rename(aside, path).unwrap();
+    step_until(&mut manager, &mut now, AirPhase::Prepared);
+}
+
 #[test]
 fn temporary_files_of_a_killed_server_are_removed_at_the_start() {
     let directory = data();
