@@ -256,12 +256,15 @@ impl Reconciler {
         image_servers: &mut [ImageServer],
     ) -> Result<(), StepFailure> {
         let id = campaign.id;
-        let on_air = campaign.window.is_some_and(|window| at.utc() < window.closes);
-        if campaign.prepared.is_some() && on_air {
+        let is_over = campaign.window.is_none_or(|window| at.utc() >= window.closes);
+        if campaign.prepared.is_some() {
             for (number, server) in image_servers.iter_mut().enumerate() {
                 let tsi = self.sessions.get(&(number, id)).copied().unwrap_or_default();
                 let request = StopRequest { campaign_id: id.0.to_vec(), tsi };
-                call(server, at, &Call::Stop(request))?;
+                match call(server, at, &Call::Stop(request)) {
+                    Err(_) if is_over => {}
+                    result => drop(result?),
+                }
             }
         }
         now(campaign_transitions::mark_stopped(store, at.utc(), id, then))?;
