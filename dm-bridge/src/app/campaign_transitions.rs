@@ -117,20 +117,6 @@ pub async fn mark_opened(
     store_campaign(store, now, "campaign.opened", campaign).await
 }
 
-/// Marks the image server as not prepared, so that it is prepared and opened again.
-///
-/// # Errors
-///
-/// [`AppError::Store`] when it cannot be stored.
-pub async fn mark_unprepared(
-    store: &dyn FleetStore,
-    now: Utc,
-    id: CampaignId,
-) -> Result<(), AppError> {
-    let campaign = Campaign { prepared: None, ..find(store, id).await? };
-    store_campaign(store, now, "campaign.unprepared", campaign).await
-}
-
 /// Marks a campaign as stopped on the image server.
 ///
 /// # Errors

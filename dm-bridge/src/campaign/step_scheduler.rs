@@ -39,25 +39,8 @@ pub enum StepOutcome {
 pub struct StepScheduler {
     due: Vec<(Executor, Step)>,
     running: BTreeMap<Executor, Step>,
-    /// Campaigns whose last step failed.
-    back_off: BTreeMap<CampaignId, BackOff>,
-}
-
-#[derive(Debug, Clone, Copy)]
-struct BackOff {
-    /// Step that failed last.
-    step: Step,
-    /// Failures in a row.
-    failures: u32,
-    /// Time of the next try.
-    until: Mono,
-}
-
-impl BackOff {
-    /// Returns whether a step waits for it: a stop waits after a failed stop alone.
-    const fn holds(&self, step: Step) -> bool {
-        !matches!(step, Step::Stop(..)) || matches!(self.step, Step::Stop(..))
-    }
+    /// Campaigns whose last step failed: failures in a row, and the time of the next try.
+    back_off: BTreeMap<CampaignId, (u32, Mono)>,
 }
 
 impl StepScheduler {
@@ -92,8 +75,8 @@ impl StepScheduler {
     /// before a step ends, a plan comes or a wait is over.
     pub fn poll_step(&mut self, now: Mono) -> Option<Step> {
         let can_start = |(executor, step): &(Executor, Step)| {
-            let back_off = self.back_off(*step);
-            !self.running.contains_key(executor) && back_off.is_none_or(|it| it.until <= now)
+            let back_off = self.back_off.get(&step.campaign());
+            !self.running.contains_key(executor) && back_off.is_none_or(|(_, until)| *until <= now)
         };
         let at = self.due.iter().position(can_start)?;
         let (executor, step) = self.due.remove(at);
@@ -108,11 +91,10 @@ impl StepScheduler {
         match outcome {
             StepOutcome::Done => drop(self.back_off.remove(&id)),
             StepOutcome::Failed => {
-                let failures = self.back_off(step).map_or(0, |back_off| back_off.failures);
-                let doubled = FIRST_BACK_OFF.saturating_mul(1 << failures.min(10));
-                let until = now + doubled.min(LONGEST_BACK_OFF);
-                let failures = failures.saturating_add(1);
-                self.back_off.insert(id, BackOff { step, failures, until });
+                let (failures, until) = self.back_off.entry(id).or_insert((0, now));
+                let doubled = FIRST_BACK_OFF.saturating_mul(1 << (*failures).min(10));
+                *failures = failures.saturating_add(1);
+                *until = now + doubled.min(LONGEST_BACK_OFF);
             }
         }
     }
@@ -120,12 +102,8 @@ impl StepScheduler {
     /// Returns the time at which a step that waits after a failure can start.
     #[must_use]
     pub fn deadline(&self) -> Option<Mono> {
-        let waits = self.due.iter().filter_map(|(_, step)| self.back_off(*step));
-        waits.map(|back_off| back_off.until).min()
-    }
-
-    fn back_off(&self, step: Step) -> Option<&BackOff> {
-        self.back_off.get(&step.campaign()).filter(|back_off| back_off.holds(step))
+        let waits = self.due.iter().filter_map(|(_, step)| self.back_off.get(&step.campaign()));
+        waits.map(|(_, until)| *until).min()
     }
 }
 
@@ -247,23 +225,5 @@ mod tests {
         scheduler.handle_plan(fleet, &steps[..1]);
         assert_eq!(scheduler.deadline(), None);
         assert_eq!(started(&mut scheduler, after(0)), [steps[0]]);
-    }
-
-    #[test]
-    fn a_stop_waits_after_a_failed_stop_alone() {
-        let mut scheduler = StepScheduler::default();
-        let fleet = &fleet([1, 1, 1]);
-        for _ in 0..5 {
-            scheduler.handle_end(Mono(0), Step::Prepare(ID[0]), StepOutcome::Failed);
-        }
-        scheduler.handle_plan(fleet, &[Step::Prepare(ID[0])]);
-        assert_eq!(started(&mut scheduler, after(3_199)), []);
-        scheduler.handle_plan(fleet, &[stop(ID[0])]);
-        assert_eq!(scheduler.deadline(), None);
-        assert_eq!(started(&mut scheduler, Mono(0)), [stop(ID[0])]);
-        scheduler.handle_end(Mono(0), stop(ID[0]), StepOutcome::Failed);
-        scheduler.handle_plan(fleet, &[stop(ID[0])]);
-        assert_eq!(started(&mut scheduler, after(199)), []);
-        assert_eq!(started(&mut scheduler, after(200)), [stop(ID[0])]);
     }
 }

@@ -39,10 +39,12 @@ pub enum ControlError {
         /// Text of the response.
         text: String,
     },
-    /// It still compares the plan with the campaign; the call is repeated. The part that is done is
-    /// not named: each text is stored once.
-    #[error("the image server compares the plan with the campaign")]
-    Checking,
+    /// It still compares the plan with the campaign; the call is repeated.
+    #[error("the image server compares the plan with the campaign: {percent} % are done")]
+    Checking {
+        /// Part that is done.
+        percent: u32,
+    },
     /// A response that does not parse.
     #[error("invalid response of the image server: {0}")]
     InvalidReply(String),
@@ -69,11 +71,7 @@ pub async fn prepare(campaign: &Campaign, window: Window) -> Result<PrepareReply
     let reply = PrepareReply::decode(response.as_slice())
         .map_err(|error| ControlError::InvalidReply(error.to_string()))?;
     match reply.checking {
-        true => {
-            let (campaign, percent) = (campaign.id, reply.checked_percent);
-            tracing::debug!(%campaign, percent, "the image server compares the plan");
-            Err(ControlError::Checking)
-        }
+        true => Err(ControlError::Checking { percent: reply.checked_percent }),
         false => Ok(reply),
     }
 }

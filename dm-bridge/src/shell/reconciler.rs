@@ -17,7 +17,7 @@ use super::{
     state::Shared,
 };
 use crate::{
-    app::{AppError, campaign_transitions, campaigns, message_handler::challenge_keys, status},
+    app::{AppError, campaign_transitions, message_handler::challenge_keys, status},
     campaign::{
         model::{Campaign, CampaignState},
         reconcile::{self, CampaignView, ReconcilePlan, Step},
@@ -192,43 +192,19 @@ async fn prepare(shared: &Shared, campaign: &Campaign) -> Result<(), AppError> {
     campaign_transitions::mark_prepared(store, now, id, window.revision, air).await
 }
 
-/// Opens a session. Another bridge, or an operator, may have ended it while the call was under way,
-/// and the call may have arrived after theirs: then it is stopped once more.
 async fn open(shared: &Shared, campaign: &Campaign) -> Result<(), AppError> {
     let (Some(window), Some(air)) = (campaign.window, campaign.prepared) else { return Ok(()) };
-    let result = count(shared, "open", control_client::open(campaign, air.tsi, window).await);
-    let (store, id) = (&*shared.store, campaign.id);
-    let stored = campaigns::find(store, id).await?;
-    let now = shared.clock.now().utc;
-    let is_same = stored.window.is_some_and(|stored| stored.revision == window.revision);
-    if stored.state == CampaignState::Running && is_same {
-        result?;
-        return campaign_transitions::mark_opened(store, now, id, window.revision).await;
-    }
-    tracing::info!(campaign = %id, "ended while it was opened");
-    count(shared, "stop", control_client::stop(campaign, air.tsi).await)?;
-    match stored.state {
-        // Whoever moved the window may have opened it before this stop.
-        CampaignState::Running => campaign_transitions::mark_unprepared(store, now, id).await,
-        CampaignState::Created
-        | CampaignState::Stopping
-        | CampaignState::Stopped
-        | CampaignState::Closed => Ok(()),
-    }
+    count(shared, "open", control_client::open(campaign, air.tsi, window).await)?;
+    let (now, id) = (shared.clock.now().utc, campaign.id);
+    campaign_transitions::mark_opened(&*shared.store, now, id, window.revision).await
 }
 
 async fn stop(shared: &Shared, campaign: &Campaign, then: CampaignState) -> Result<(), AppError> {
     let now = shared.clock.now().utc;
-    if let Some(air) = campaign.prepared {
-        let result = count(shared, "stop", control_client::stop(campaign, air.tsi).await);
-        // After the window the image server is off air by itself, unless the clocks differ.
-        let is_over = campaign.window.is_none_or(|window| now >= window.closes);
-        match result {
-            Err(error) if is_over => {
-                tracing::warn!(campaign = %campaign.id, %error, "not stopped, the window is over");
-            }
-            result => result?,
-        }
+    // After the window the image server is off air by itself.
+    let on_air = campaign.window.is_some_and(|window| now < window.closes);
+    if let (Some(air), true) = (campaign.prepared, on_air) {
+        count(shared, "stop", control_client::stop(campaign, air.tsi).await)?;
     }
     campaign_transitions::mark_stopped(&*shared.store, now, campaign.id, then).await
 }
@@ -241,7 +217,7 @@ fn count<T>(
     let outcome = match &result {
         Ok(_) => "done",
         Err(ControlError::Unreachable { .. } | ControlError::Token(_)) => "unreachable",
-        Err(ControlError::Checking) => "checking",
+        Err(ControlError::Checking { .. }) => "checking",
         Err(ControlError::Refused { .. } | ControlError::InvalidReply(_)) => "refused",
     };
     shared.status.metrics.control_call(operation, outcome);

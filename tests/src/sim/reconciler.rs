@@ -256,15 +256,12 @@ impl Reconciler {
         image_servers: &mut [ImageServer],
     ) -> Result<(), StepFailure> {
         let id = campaign.id;
-        let is_over = campaign.window.is_none_or(|window| at.utc() >= window.closes);
-        if campaign.prepared.is_some() {
+        let on_air = campaign.window.is_some_and(|window| at.utc() < window.closes);
+        if campaign.prepared.is_some() && on_air {
             for (number, server) in image_servers.iter_mut().enumerate() {
                 let tsi = self.sessions.get(&(number, id)).copied().unwrap_or_default();
                 let request = StopRequest { campaign_id: id.0.to_vec(), tsi };
-                match call(server, at, &Call::Stop(request)) {
-                    Err(_) if is_over => {}
-                    result => drop(result?),
-                }
+                call(server, at, &Call::Stop(request))?;
             }
         }
         now(campaign_transitions::mark_stopped(store, at.utc(), id, then))?;
