@@ -8,6 +8,7 @@
 
 use std::{
     collections::BTreeSet,
+    io,
     net::{IpAddr, Ipv6Addr, SocketAddr, UdpSocket},
     sync::Arc,
 };
@@ -50,19 +51,21 @@ impl std::fmt::Display for Kind {
 
 impl Kind {
     /// Returns the kind of an address; `None` for one of another host.
-    fn of(address: IpAddr) -> Option<Self> {
+    ///
+    /// # Errors
+    ///
+    /// That of a `bind` to it which tells neither.
+    fn of(address: IpAddr, bind: Bind) -> io::Result<Option<Self>> {
         let address = address.to_canonical();
         let is_link_local = match address {
             IpAddr::V4(address) => address.is_link_local(),
             IpAddr::V6(address) => is_unicast_link_local(address),
         };
         if is_link_local {
-            Some(Self::LinkLocal)
-        } else if address.is_loopback() || address.is_unspecified() || is_own(address) {
-            Some(Self::ThisDevice)
-        } else {
-            None
+            return Ok(Some(Self::LinkLocal));
         }
+        let is_own = address.is_loopback() || address.is_unspecified() || is_own(bind(address))?;
+        Ok(is_own.then_some(Self::ThisDevice))
     }
 }
 
@@ -70,9 +73,21 @@ const fn is_unicast_link_local(address: Ipv6Addr) -> bool {
     address.segments()[0] & 0xffc0 == 0xfe80
 }
 
-/// Returns whether an interface has this address: nothing else can be bound.
-fn is_own(address: IpAddr) -> bool {
-    UdpSocket::bind(SocketAddr::new(address, 0)).is_ok()
+/// Binds a socket to an address.
+type Bind = fn(IpAddr) -> io::Result<()>;
+
+fn bind(address: IpAddr) -> io::Result<()> {
+    UdpSocket::bind(SocketAddr::new(address, 0)).map(drop)
+}
+
+/// Returns whether an interface has the address that was to be bound: no other can be. Any other
+/// error, as where the descriptors are used up, tells nothing.
+fn is_own(bound: io::Result<()>) -> io::Result<bool> {
+    match bound {
+        Ok(()) => Ok(true),
+        Err(error) if error.kind() == io::ErrorKind::AddrNotAvailable => Ok(false),
+        Err(error) => Err(error),
+    }
 }
 
 /// The accepted exceptions.
@@ -101,11 +116,12 @@ fn bare(host: &str) -> String {
 pub(super) struct GuardedResolver<R = DefaultResolver> {
     names: R,
     accepted: Arc<PackageHosts>,
+    bind: Bind,
 }
 
 impl GuardedResolver {
     pub(super) fn new(accepted: Arc<PackageHosts>) -> Self {
-        Self { names: DefaultResolver::default(), accepted }
+        Self { names: DefaultResolver::default(), accepted, bind }
     }
 }
 
@@ -123,12 +139,20 @@ impl<R: Resolver> Resolver for GuardedResolver<R> {
         }
         let mut kept = self.empty();
         let mut refused = None;
+        let mut undecided = None;
         // Looked up only where it matters.
         let mut server_kinds = None;
         for address in &found {
-            let Some(kind) = Kind::of(address.ip()) else {
-                kept.push(*address);
-                continue;
+            let kind = match Kind::of(address.ip(), self.bind) {
+                Ok(Some(kind)) => kind,
+                Ok(None) => {
+                    kept.push(*address);
+                    continue;
+                }
+                Err(error) => {
+                    undecided = Some(error);
+                    continue;
+                }
             };
             let kinds = server_kinds.get_or_insert_with(|| self.server_kinds(config, timeout));
             if kinds.contains(&kind) {
@@ -137,11 +161,13 @@ impl<R: Resolver> Resolver for GuardedResolver<R> {
                 refused = Some(kind);
             }
         }
-        match refused {
-            Some(kind) if kept.is_empty() => {
-                Err(ureq::Error::Other(Box::new(OwnService { host, kind })))
-            }
-            Some(_) | None => Ok(kept),
+        if !kept.is_empty() {
+            return Ok(kept);
+        }
+        match (undecided, refused) {
+            (Some(error), _) => Err(ureq::Error::Io(error)),
+            (None, Some(kind)) => Err(ureq::Error::Other(Box::new(OwnService { host, kind }))),
+            (None, None) => Ok(kept),
         }
     }
 }
@@ -151,7 +177,7 @@ impl<R: Resolver> GuardedResolver<R> {
         let server = self.accepted.server.as_ref();
         let found = server.and_then(|uri| self.names.resolve(uri, config, timeout).ok());
         let addresses = found.iter().flat_map(|found| found.iter());
-        addresses.filter_map(|address| Kind::of(address.ip())).collect()
+        addresses.filter_map(|address| Kind::of(address.ip(), self.bind).ok().flatten()).collect()
     }
 }
 
@@ -192,24 +218,54 @@ mod tests {
     }
 
     fn resolve(server: &str, hosts: &[&str], url: &str) -> Result<Vec<String>, String> {
+        resolve_by(bind, server, hosts, url)
+            .map_err(|error| own_service(&error).expect("an own service").to_string())
+    }
+
+    fn resolve_by(
+        bind: Bind,
+        server: &str,
+        hosts: &[&str],
+        url: &str,
+    ) -> Result<Vec<String>, ureq::Error> {
         let names = Names(BTreeMap::from([
             ("rebound.example", vec!["127.0.0.1"]),
             ("mixed.example", vec!["169.254.1.1", "192.0.2.7"]),
             ("mapped.example", vec!["::ffff:127.0.0.1"]),
             ("dm.example", vec!["192.0.2.8"]),
+            ("dual.example", vec!["2001:db8::9", "192.0.2.9"]),
         ]));
         let hosts: Vec<_> = hosts.iter().map(|host| (*host).to_owned()).collect();
         let accepted = Arc::new(PackageHosts::new(server, &hosts));
-        let resolver = GuardedResolver { names, accepted };
+        let resolver = GuardedResolver { names, accepted, bind };
         let timeout = NextTimeout {
             after: ureq::unversioned::transport::time::Duration::NotHappening,
             reason: Timeout::Resolve,
             ..NextTimeout::default()
         };
-        match resolver.resolve(&url.parse().unwrap(), &Config::default(), timeout) {
-            Ok(found) => Ok(found.iter().map(|address| address.ip().to_string()).collect()),
-            Err(error) => Err(own_service(&error).expect("an own service").to_string()),
-        }
+        let found = resolver.resolve(&url.parse().unwrap(), &Config::default(), timeout)?;
+        Ok(found.iter().map(|address| address.ip().to_string()).collect())
+    }
+
+    #[test]
+    fn an_address_of_which_nothing_is_known_is_not_followed_for_now() {
+        let out_of_files: Bind = |_| Err(rustix::io::Errno::MFILE.into());
+        let error = resolve_by(out_of_files, FAR, &[], "http://192.0.2.7/x").unwrap_err();
+        assert!(matches!(error, ureq::Error::Io(_)), "not an own service, not another: {error}");
+        let elsewhere: Bind = |_| Err(rustix::io::Errno::ADDRNOTAVAIL.into());
+        let found = resolve_by(elsewhere, FAR, &[], "http://192.0.2.7/x").unwrap();
+        assert_eq!(found, ["192.0.2.7"]);
+        // The address of a family that the device has not is left out.
+        let v4_alone: Bind = |address| {
+            let errno = if address.is_ipv4() {
+                rustix::io::Errno::ADDRNOTAVAIL
+            } else {
+                rustix::io::Errno::AFNOSUPPORT
+            };
+            Err(errno.into())
+        };
+        let found = resolve_by(v4_alone, FAR, &[], "http://dual.example/x").unwrap();
+        assert_eq!(found, ["192.0.2.9"]);
     }
 
     const FAR: &str = "https://dm.example/dm";
@@ -246,8 +302,7 @@ mod tests {
             let own = socket.local_addr().unwrap().ip();
             assert!(resolve(FAR, &[], &format!("http://{own}/x")).is_err(), "{own}");
         }
-        assert_eq!(Kind::of("192.0.2.1".parse().unwrap()), None);
-        assert_eq!(Kind::of("2001:db8::1".parse().unwrap()), None);
+        assert_eq!(Kind::of("192.0.2.1".parse().unwrap(), bind).unwrap(), None);
     }
 
     #[test]
