@@ -10,8 +10,8 @@ use super::{
     effects::DeferredEffect,
     operations::{
         after_verification, arm_bundle, ask_for_consent, complete, device_class_of,
-        evaluate_bundle, fetch_next, has_download, list_components, mark_dirty_if, reception_gate,
-        send_install_notification, tune, verify_image, wanted_image,
+        evaluate_bundle, fetch_next, has_download, list_components, mark_dirty_if, read_version,
+        reception_gate, send_install_notification, tune, verify_image, wanted_image,
     },
     owners::Owners,
 };
@@ -26,7 +26,7 @@ use crate::{
         acceptance::Refusal,
         download::DownloadEvent,
         fetch::{FetchError, Fetched},
-        installer::{InstallOutcome, InstallerCall},
+        installer::InstallOutcome,
     },
 };
 
@@ -44,7 +44,7 @@ pub(super) fn download_timeout(owners: &mut Owners, now: Now) {
 /// Reads again what the installer did not print.
 pub(super) fn installer_timeout(owners: &mut Owners, now: Now) {
     if owners.installer.begin_reread(now.mono) {
-        owners.effects.push(InstallerCall::ReadVersion);
+        read_version(owners);
         list_components(owners);
     }
 }
@@ -322,7 +322,7 @@ pub(super) fn handle_version(owners: &mut Owners, now: Now, version: Option<Stri
     if !is_known && owners.installer.is_undecided() {
         return;
     }
-    if owners.installer.has_expected_firmware() {
+    if is_known && owners.installer.has_expected_firmware() {
         remember_installed(owners);
         complete(owners, now, Phase::Confirmed, ResultCode::SUCCESS);
     } else {
@@ -362,7 +362,7 @@ pub(super) fn handle_installed(owners: &mut Owners, now: Now, outcome: InstallOu
     }
     match outcome {
         InstallOutcome::Done if owners.update.subject().is_some() => list_components(owners),
-        InstallOutcome::Done => owners.effects.push(InstallerCall::ReadVersion),
+        InstallOutcome::Done => read_version(owners),
         InstallOutcome::RebootNeeded => {
             owners.installer.request_reboot();
             owners.effects.mark_dirty();
@@ -384,7 +384,7 @@ pub(super) fn remember_installed(owners: &mut Owners) {
 
 /// Resumes the operation that the journal names; each step may run for the second time.
 pub(super) fn resume(owners: &mut Owners, now: Now) {
-    owners.effects.push(InstallerCall::ReadVersion);
+    read_version(owners);
     list_components(owners);
     send_install_notification(owners, now);
     let lost = owners.update.armed().is_some() && !owners.update.is_armed();

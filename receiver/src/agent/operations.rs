@@ -74,8 +74,14 @@ pub(super) fn component_install(owners: &Owners) -> Option<ComponentInstall> {
 
 pub(super) fn list_components(owners: &mut Owners) {
     if owners.installer.inventory_access() != InventoryAccess::Absent {
+        owners.installer.begin_read();
         owners.effects.push(InstallerCall::ReadComponents);
     }
+}
+
+pub(super) fn read_version(owners: &mut Owners) {
+    owners.installer.begin_read();
+    owners.effects.push(InstallerCall::ReadVersion);
 }
 
 pub(super) fn push_alert(owners: &mut Owners, now: Now, exec: Exec, result: ResultCode) {

@@ -124,6 +124,12 @@ pub(super) fn begin_change(
     if owners.dm.reports.holds(Update, correlator.as_ref(), Some(&subject)) {
         return StatusCode::ACCEPTED;
     }
+    // A pending answer of the installer would be mistaken for one after the change.
+    if !owners.installer.may_install() {
+        let exec = Exec { operation: Update, correlator, subject: Some(subject) };
+        push_alert(owners, now, exec, ResultCode::WRONG_STATE);
+        return StatusCode::ACCEPTED;
+    }
     let request = ChangeRequest { contract: CONTRACT_VERSION, id: subject.package.clone() };
     owners.update.begin(Exec { operation: Update, correlator, subject: Some(subject) });
     owners.dm.reports.begin(ReportSettings::default());

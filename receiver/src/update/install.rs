@@ -42,7 +42,7 @@ struct Rereads {
     /// Failures in a row.
     failures: u32,
     due: Option<Mono>,
-    /// Further reads without an answer yet.
+    /// Reads without an answer yet, the first ones too.
     outstanding: u32,
 }
 
@@ -143,7 +143,11 @@ impl Installer {
     pub(crate) fn record_version(&mut self, now: Mono, version: Option<String>) -> bool {
         let waited = !self.may_install();
         let is_known = version.is_some();
-        self.firmware_version = Some(version.unwrap_or_default());
+        // What is installed is what it was, unless an installation may have changed it.
+        let is_kept = self.firmware_version.is_some() && self.expected_version.is_none();
+        if is_known || !is_kept {
+            self.firmware_version = Some(version.unwrap_or_default());
+        }
         self.handle_answer(now, is_known);
         waited && self.may_install()
     }
@@ -183,11 +187,14 @@ impl Installer {
     pub(crate) fn begin_reread(&mut self, now: Mono) -> bool {
         let is_due = self.deadline().is_some_and(|due| due <= now);
         if is_due {
-            let reads = if self.access == InventoryAccess::Absent { 1 } else { 2 };
             self.rereads.due = None;
-            self.rereads.outstanding += reads;
         }
         is_due
+    }
+
+    /// Counts a request to the installer for what is installed, until its answer.
+    pub(crate) const fn begin_read(&mut self) {
+        self.rereads.outstanding = self.rereads.outstanding.saturating_add(1);
     }
 
     /// Returns whether what is installed after a hand-off is unknown and will be read again.

@@ -179,7 +179,7 @@ impl Device {
             let octets = whole[place(fetch.from)..place(fetch.to)].to_vec();
             let media_type = bundle::MEDIA_TYPE.to_owned();
             let total = Some(whole.len() as u64);
-            let fetched = Fetched { media_type, total, octets, is_cut: false };
+            let fetched = Fetched { media_type, total, octets, ..Fetched::default() };
             self.agent.handle_network(self.now, NetworkAnswer::Fetched(Ok(fetched)));
             self.run();
         }
@@ -340,6 +340,22 @@ fn a_change_that_a_power_cut_broke_off_ends_by_what_is_installed() {
         assert_eq!(device.results(), expected, "after {outputs} outputs");
         assert!(!is_occupied(&device.agent.owners));
     }
+}
+
+#[test]
+fn nothing_is_changed_while_an_answer_of_the_installer_is_pending() {
+    let mut device = Device::that_has(true);
+    device.agent.handle_installer(device.now, InstallerAnswer::Components(None));
+    device.held = Held::Version;
+    device.now.mono = device.agent.owners.installer.deadline().unwrap();
+    device.agent.handle_timeout(device.now);
+    device.run();
+    assert_eq!(device.waiting.len(), 1, "a further read has begun");
+    assert_eq!(device.change(Operation::Remove), StatusCode::ACCEPTED);
+    assert_eq!((device.results(), device.disk.deployed.len()), (vec![452], 1));
+    device.release();
+    device.change(Operation::Remove);
+    assert_eq!((device.results(), device.disk.deployed.len()), (vec![452, 200], 0));
 }
 
 #[test]

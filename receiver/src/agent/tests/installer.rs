@@ -81,3 +81,28 @@ fn an_image_is_not_handed_over_while_the_version_is_read_again() {
     device.release();
     assert_eq!((device.phase(), device.results()), (Phase::Confirmed, vec![200]));
 }
+
+#[test]
+fn a_known_version_stays_when_it_is_not_printed_again() {
+    let disk = Disk { inventory: InventoryAccess::Granted, ..Disk::default() };
+    let mut device = Device::made(Broadcast::small(), disk);
+    assert_eq!(device.known_version(), Some("1.0"));
+    device.agent.handle_installer(device.now, InstallerAnswer::Components(None));
+    device.is_silent = true;
+    device.read_again();
+    assert_eq!(device.known_version(), Some("1.0"));
+}
+
+#[test]
+fn the_read_after_an_installation_is_pending_until_its_answer() {
+    let mut device = Device::new();
+    device.held = Held::Version;
+    device.arm();
+    device.to(OPENS);
+    device.receive_pass();
+    assert_eq!((device.phase(), device.waiting.len()), (Phase::HandedOver, 1));
+    assert!(!device.agent.owners.installer.may_install());
+    device.release();
+    assert_eq!(device.phase(), Phase::Confirmed);
+    assert!(device.agent.owners.installer.may_install());
+}
