@@ -43,6 +43,8 @@ pub enum NetworkRequest {
     Leave(TuneIn),
     /// Fetch a range of a package.
     Fetch(Fetch),
+    /// End the current fetch soon: its answer is not awaited any more.
+    StopFetch,
     /// Post an installation notification: URL and body.
     Notify(String, String),
     /// Send a DM message; answered by [`Agent::handle_response`](super::Agent) or

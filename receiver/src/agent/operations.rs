@@ -253,7 +253,11 @@ pub(super) fn end_download(owners: &mut Owners, now: Now, result: ResultCode) {
         return;
     }
     owners.update.end_download();
-    if owners.download.end(result) {
+    let is_queued = owners.download.end(result);
+    if owners.download.awaits_ended() {
+        owners.effects.push(NetworkRequest::StopFetch);
+    }
+    if is_queued {
         owners.effects.mark_dirty();
         send_install_notification(owners, now);
     }

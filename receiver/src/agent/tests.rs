@@ -109,6 +109,8 @@ struct Device {
     asked: Vec<crate::user::Question>,
     /// The pending fetch.
     fetches: Vec<Fetch>,
+    /// Times that the current fetch was to end.
+    stopped_fetches: usize,
     /// Installation notifications that were sent.
     notices: Vec<(String, String)>,
     notices_fail: bool,
@@ -211,6 +213,7 @@ impl Device {
             post: None,
             asked: Vec::new(),
             fetches: Vec::new(),
+            stopped_fetches: 0,
             notices: Vec::new(),
             notices_fail: false,
             install_ends: InstallOutcome::Done,
@@ -436,6 +439,7 @@ impl Device {
             NetworkRequest::Join(tune_in) => self.joined.push(tune_in),
             NetworkRequest::Leave(tune_in) => self.joined.retain(|joined| *joined != tune_in),
             NetworkRequest::Fetch(fetch) => self.fetches.push(fetch),
+            NetworkRequest::StopFetch => self.stopped_fetches += 1,
             NetworkRequest::Notify(url, body) => {
                 self.notices.push((url, body));
                 let answer = NetworkAnswer::Notified(!self.notices_fail);

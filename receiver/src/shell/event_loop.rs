@@ -514,8 +514,10 @@ impl Effects {
             NetworkRequest::Leave(tune_in) => self.leave(&tune_in, channels),
             NetworkRequest::Fetch(range) => {
                 let downloads = self.downloads.clone();
+                downloads.begin();
                 self.spawn(move || Event::Network(NetworkAnswer::Fetched(downloads.fetch(&range))));
             }
+            NetworkRequest::StopFetch => self.downloads.stop(),
             NetworkRequest::Notify(url, body) => {
                 let downloads = self.downloads.clone();
                 self.spawn(move || {

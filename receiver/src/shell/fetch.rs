@@ -7,10 +7,14 @@ use std::{
     fmt,
     io::{self, Read as _},
     path::Path,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
     time::Duration,
 };
 
+use proto::trust::bundle::MAX_HEAD;
 use ureq::{
     Body, BodyReader,
     http::{HeaderMap, Response, StatusCode, Uri, header},
@@ -18,14 +22,17 @@ use ureq::{
 
 use super::{
     clock::Clock,
-    http::{Http, PackageClients},
+    http::{Http, HttpError, PackageClients},
     media::Media,
     own_services::{PackageHosts, own_service},
 };
 use crate::update::fetch::{Fetch, FetchError, Fetched};
 
-/// Time after which a range is returned as far as it came.
+/// Time after which a range is returned as far as it came, and a fetch whose range has not begun
+/// ends.
 const PIECE_TIME: Duration = Duration::from_secs(30);
+/// Octets of the front of a body that are kept to be read again.
+const FRONT_BYTES: usize = MAX_HEAD;
 /// Redirects that are followed.
 const MAX_REDIRECTS: usize = 5;
 /// Octets that are read at once.
@@ -37,8 +44,11 @@ pub struct Downloads {
     http: Http,
     clients: PackageClients,
     media: Media,
-    /// The body of a server that ignores ranges, behind what was read of it.
+    /// A body that has not ended, behind what was read of it.
     open: Arc<Mutex<Option<OpenBody>>>,
+    /// Set when nobody waits for the current fetch any more.
+    is_stopped: Arc<AtomicBool>,
+    piece_time: Duration,
 }
 
 /// A response whose body is being read.
@@ -51,7 +61,21 @@ struct OpenBody {
     at: u64,
     /// The body ends here; `None` where only its end shows.
     end: Option<u64>,
+    /// All that was read of the whole, while that is no more than [`FRONT_BYTES`].
+    front: Vec<u8>,
     reader: BodyReader<'static>,
+}
+
+/// The reason why no more of a body is read.
+enum Pause {
+    /// The range is whole.
+    Whole,
+    /// The time has ended.
+    Time,
+    /// The body has ended.
+    End,
+    /// The connection has ended, or nobody waits for the range.
+    Cut,
 }
 
 impl fmt::Debug for OpenBody {
@@ -70,10 +94,23 @@ impl Downloads {
             http,
             media: Media::default(),
             open: Arc::default(),
+            is_stopped: Arc::default(),
+            piece_time: PIECE_TIME,
         }
     }
 
-    /// Fetches octets `from..to`, or as many of them as came. Blocks until a limit is reached.
+    /// Announces the next fetch.
+    pub fn begin(&self) {
+        self.is_stopped.store(false, Ordering::SeqCst);
+    }
+
+    /// Ends the current fetch at its next octets; returns at once.
+    pub fn stop(&self) {
+        self.is_stopped.store(true, Ordering::SeqCst);
+    }
+
+    /// Fetches octets `from..to`, or as many of them as came. Blocks until a limit is reached, or
+    /// [`Self::stop`].
     ///
     /// # Errors
     ///
@@ -87,7 +124,7 @@ impl Downloads {
             });
         }
         let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
-        let held = open.take().filter(|body| body.url == fetch.url && body.at <= fetch.from);
+        let held = open.take().filter(|body| body.url == fetch.url && body.holds(fetch.from));
         let mut body = match held {
             Some(body) => body,
             None => match self.request(fetch)? {
@@ -96,16 +133,33 @@ impl Downloads {
                 None => return Ok(Fetched::default()),
             },
         };
-        let fetched = body.read(fetch)?;
-        if body.end.is_none() && !fetched.is_cut {
-            *open = Some(body);
+        let (octets, pause) = body.read(fetch, self.piece_time, &self.is_stopped);
+        let (media_type, total) = (body.media_type.clone(), body.total);
+        let is_cut = match pause {
+            // The end of the whole, or of a body that was to be longer.
+            Pause::End => body.end.or(body.total).is_some_and(|end| body.at < end),
+            Pause::Cut => true,
+            Pause::Whole | Pause::Time => {
+                let has_ended = body.end.is_some_and(|end| body.at >= end);
+                *open = Some(body).filter(|_| !has_ended);
+                false
+            }
+        };
+        if octets.is_empty() && is_cut {
+            return Err(FetchError::Network);
         }
-        Ok(fetched)
+        let has_more = matches!(pause, Pause::Time);
+        if octets.is_empty() && has_more {
+            return Err(FetchError::NotYet);
+        }
+        Ok(Fetched { media_type, total, octets, is_cut, has_more })
     }
 
     fn read_file(&self, path: &str, fetch: &Fetch) -> io::Result<Fetched> {
         let (total, octets) = self.media.read_range(Path::new(path), fetch.from, fetch.to)?;
-        Ok(Fetched { total: Some(total), octets, ..Fetched::default() })
+        let came = u64::try_from(octets.len()).unwrap_or_default();
+        let has_more = came < total.min(fetch.to).saturating_sub(fetch.from);
+        Ok(Fetched { total: Some(total), octets, has_more, ..Fetched::default() })
     }
 
     /// Requests a range and follows redirects; `None` when it begins behind the end.
@@ -138,7 +192,7 @@ impl Downloads {
 
     fn get(&self, url: &str, fetch: &Fetch) -> Result<Response<Body>, FetchError> {
         self.http.check(url).map_err(|error| {
-            tracing::info!(%error, "URL not followed");
+            tracing::info!(reason = reason_without_url(&error), "URL not followed");
             FetchError::Refused
         })?;
         let last = fetch.to.saturating_sub(1);
@@ -193,50 +247,80 @@ impl OpenBody {
             (0, None, length.and_then(|text| text.parse().ok()))
         };
         let reader = response.into_body().into_reader();
-        Ok(Self { url: fetch.url.clone(), media_type, total, at, end, reader })
+        let (url, front) = (fetch.url.clone(), Vec::new());
+        Ok(Self { url, media_type, total, at, end, front, reader })
     }
 
-    /// Reads a range, or as much of it as comes.
-    fn read(&mut self, fetch: &Fetch) -> Result<Fetched, FetchError> {
+    /// Returns whether the octet at `from` was kept, or is still to come.
+    fn holds(&self, from: u64) -> bool {
+        let is_kept = usize::try_from(self.at).is_ok_and(|at| at == self.front.len());
+        (self.at <= from || is_kept) && self.end.is_none_or(|end| from < end)
+    }
+
+    /// Reads a range, or as much of it as comes within `time` from its first octet. Octets before
+    /// it are skipped for as long at most.
+    fn read(&mut self, fetch: &Fetch, time: Duration, is_stopped: &AtomicBool) -> (Vec<u8>, Pause) {
         let to = self.end.map_or(fetch.to, |end| end.min(fetch.to));
-        let until = Clock.now().mono + PIECE_TIME;
-        let mut octets = Vec::new();
+        let mut octets = self.kept(fetch.from, to);
+        let mut until = Clock.now().mono + time;
         let mut buffer = vec![0; READ_BYTES];
-        let ended = loop {
-            let wanted = if self.at < fetch.from { fetch.from } else { to } - self.at;
+        loop {
+            let skips = self.at < fetch.from;
+            let wanted = if skips { fetch.from } else { to }.saturating_sub(self.at);
             let room = usize::try_from(wanted).unwrap_or(READ_BYTES).min(READ_BYTES);
             if room == 0 {
-                break Ok(false);
+                return (octets, Pause::Whole);
             }
             let into = buffer.get_mut(..room).unwrap_or_default();
             let count = match self.reader.read(into) {
+                Ok(0) => return (octets, Pause::End),
                 Ok(count) => count,
-                Err(error) => break Err(error),
+                Err(error) => {
+                    tracing::info!(%error, "download interrupted");
+                    return (octets, Pause::Cut);
+                }
             };
-            if count == 0 {
-                // The end of the whole, or of a body that was to be longer.
-                break Ok(self.end.or(self.total).is_some_and(|end| self.at < end));
+            let came = into.get(..count).unwrap_or_default();
+            if !skips {
+                octets.extend_from_slice(came);
             }
-            if self.at >= fetch.from {
-                octets.extend_from_slice(into.get(..count).unwrap_or_default());
+            self.advance(came);
+            let now = Clock.now().mono;
+            if skips && self.at == fetch.from {
+                // The time of the range begins with it.
+                until = now + time;
+            } else if now >= until {
+                return (octets, Pause::Time);
             }
-            self.at += u64::try_from(count).unwrap_or_default();
-            if !octets.is_empty() && Clock.now().mono > until {
-                break Ok(true);
+            if is_stopped.load(Ordering::SeqCst) {
+                return (octets, Pause::Cut);
             }
-        };
-        let is_cut = match ended {
-            Ok(is_cut) => is_cut,
-            Err(error) => {
-                tracing::info!(%error, "download interrupted");
-                true
-            }
-        };
-        if is_cut && octets.is_empty() {
-            return Err(FetchError::Network);
         }
-        let (media_type, total) = (self.media_type.clone(), self.total);
-        Ok(Fetched { media_type, total, octets, is_cut })
+    }
+
+    /// Returns what was kept of a range.
+    fn kept(&self, from: u64, to: u64) -> Vec<u8> {
+        let place = |at: u64| usize::try_from(at).unwrap_or(usize::MAX).min(self.front.len());
+        self.front.get(place(from)..place(to)).unwrap_or_default().to_vec()
+    }
+
+    /// Counts octets that came.
+    fn advance(&mut self, came: &[u8]) {
+        let is_kept = usize::try_from(self.at).is_ok_and(|at| at == self.front.len());
+        if is_kept && self.front.len() + came.len() <= FRONT_BYTES {
+            self.front.extend_from_slice(came);
+        } else {
+            self.front = Vec::new();
+        }
+        self.at += u64::try_from(came.len()).unwrap_or_default();
+    }
+}
+
+/// Returns why a URL is not followed; the URL itself may carry a secret.
+const fn reason_without_url(error: &HttpError) -> &'static str {
+    match error {
+        HttpError::Refused { reason, .. } => reason,
+        HttpError::Status { .. } | HttpError::TooLarge | HttpError::Io(_) => "no response",
     }
 }
 
@@ -311,7 +395,8 @@ mod tests {
                 let (mut stream, _) = listener.accept().unwrap();
                 let mut request = vec![0; 4096];
                 let length = stream.read(&mut request).unwrap();
-                stream.write_all(answer.as_bytes()).unwrap();
+                // The client may not want all of it.
+                stream.write_all(answer.as_bytes()).ok();
                 requests.push(String::from_utf8_lossy(&request[..length]).to_ascii_lowercase());
             }
             requests
@@ -346,7 +431,7 @@ mod tests {
         assert!(requests[0].contains("range: bytes=2-4"), "{requests:?}");
         let octets = b"cde".to_vec();
         let media_type = "a/b".to_owned();
-        let expected = Fetched { media_type, total: Some(7), octets, is_cut: false };
+        let expected = Fetched { media_type, total: Some(7), octets, ..Fetched::default() };
         assert_eq!(fetched, Ok(expected));
         let (whole, _) = fetch(&["HTTP/1.1 200 OK\r\nContent-Length: 7\r\n\r\nabcdefg"]);
         assert_eq!(whole.unwrap().octets, b"cde");
@@ -385,6 +470,110 @@ mod tests {
         let pieces = [piece(0, 2), piece(2, 5), piece(5, 7)];
         assert_eq!(pieces, [b"ab".to_vec(), b"cde".to_vec(), b"fg".to_vec()].map(Ok));
         assert_eq!(server.join().unwrap().len(), 1);
+    }
+
+    /// Downloads that return after each read.
+    fn slow() -> Downloads {
+        Downloads { piece_time: Duration::ZERO, ..downloads() }
+    }
+
+    /// A whole of three reads, from a server that ignores ranges.
+    fn whole_of_three_reads(length: &str) -> (Vec<u8>, &'static str) {
+        let whole: Vec<u8> =
+            (0..3 * READ_BYTES).map(|at| b'a' + u8::try_from(at / 1000 % 26).unwrap()).collect();
+        let body = String::from_utf8(whole.clone()).unwrap();
+        let answer = format!("HTTP/1.1 200 OK\r\nConnection: close\r\n{length}\r\n{body}");
+        (whole, answer.leak())
+    }
+
+    #[test]
+    fn a_slow_server_without_ranges_sends_the_whole_once() {
+        let (whole, answer) = whole_of_three_reads("Content-Length: 49152\r\n");
+        let (url, server) = serve(&[answer]);
+        let downloads = slow();
+        let mut came = Vec::new();
+        let mut pieces = 0;
+        while came.len() < whole.len() {
+            let (from, to) = (came.len() as u64, whole.len() as u64);
+            let fetched = downloads.fetch(&Fetch { url: url.clone(), from, to }).unwrap();
+            assert!(!fetched.octets.is_empty() && !fetched.is_cut, "the time is no cut");
+            assert!(fetched.has_more || came.len() + fetched.octets.len() == whole.len());
+            came.extend(fetched.octets);
+            pieces += 1;
+        }
+        assert!(pieces >= 3 && came == whole, "{pieces}");
+        assert_eq!(server.join().unwrap().len(), 1);
+    }
+
+    #[test]
+    fn a_slow_skip_ends_with_the_time_and_goes_on_in_the_same_body() {
+        let (whole, answer) = whole_of_three_reads("");
+        let (url, server) = serve(&[answer]);
+        let downloads = slow();
+        let (from, to) = (2 * READ_BYTES as u64 + 1, whole.len() as u64);
+        let mut skips = 0;
+        let fetched = loop {
+            match downloads.fetch(&Fetch { url: url.clone(), from, to }) {
+                Err(FetchError::NotYet) => skips += 1,
+                other => break other.unwrap(),
+            }
+        };
+        // The time of the range begins with its first octet.
+        assert!(skips >= 2 && whole[2 * READ_BYTES + 1..].starts_with(&fetched.octets), "{skips}");
+        assert!(!fetched.octets.is_empty());
+        assert_eq!(server.join().unwrap().len(), 1);
+    }
+
+    #[test]
+    fn a_fetch_that_nobody_waits_for_ends_at_its_next_octets() {
+        let (whole, answer) = whole_of_three_reads("");
+        let (url, _server) = serve(&[answer, answer]);
+        let downloads = downloads();
+        let fetch = Fetch { url, from: whole.len() as u64 - 1, to: whole.len() as u64 };
+        downloads.stop();
+        assert_eq!(downloads.fetch(&fetch), Err(FetchError::Network));
+        downloads.begin();
+        assert_eq!(downloads.fetch(&fetch).unwrap().octets, whole[whole.len() - 1..]);
+    }
+
+    #[test]
+    fn a_body_that_ended_early_is_requested_again() {
+        let cut = "HTTP/1.1 200 OK\r\nConnection: close\r\n\r\nabc";
+        let whole = "HTTP/1.1 200 OK\r\nConnection: close\r\n\r\nabcdefg";
+        let (url, server) = serve(&[cut, whole]);
+        let downloads = downloads();
+        let piece = |from, to| {
+            let fetched = downloads.fetch(&Fetch { url: url.clone(), from, to });
+            fetched.map(|fetched| fetched.octets)
+        };
+        assert_eq!(piece(0, 5), Ok(b"abc".to_vec()));
+        assert_eq!(piece(3, 7), Ok(b"defg".to_vec()));
+        assert_eq!(server.join().unwrap().len(), 2);
+    }
+
+    #[test]
+    fn the_front_of_a_whole_is_read_again_without_another_request() {
+        let (whole, answer) = whole_of_three_reads("");
+        let (url, server) = serve(&[answer]);
+        let downloads = downloads();
+        let piece = |from: usize, to: usize| {
+            let (from, to) = (from as u64, to as u64);
+            downloads.fetch(&Fetch { url: url.clone(), from, to }).unwrap().octets
+        };
+        assert_eq!(piece(0, 20_000), whole[..20_000]);
+        assert_eq!(piece(1_500, 30_000), whole[1_500..30_000]);
+        assert_eq!(piece(30_000, whole.len()), whole[30_000..]);
+        assert_eq!(server.join().unwrap().len(), 1);
+    }
+
+    #[test]
+    fn no_url_is_in_the_reason_why_it_is_not_followed() {
+        let http = Http::new(PlainHttp::Loopback);
+        for url in ["http://192.0.2.1/x?token=secret", "ftp://h/secret", "no url secret"] {
+            let error = http.check(url).unwrap_err();
+            assert!(error.to_string().contains("secret"));
+            assert!(!reason_without_url(&error).contains("secret"), "{url}");
+        }
     }
 
     #[test]

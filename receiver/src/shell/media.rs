@@ -1,12 +1,12 @@
 //! Reads of local media: bundles on sticks and cards.
 //!
 //! A path may name a pipe or a device, and a dying stick may never answer. A read runs in a thread
-//! of its own, and its caller waits for a limited time. A thread that is still waiting for the
+//! of its own, and its caller waits for a limited time; of a range it takes what came until then. A thread that is still waiting for the
 //! medium occupies a place; when all are occupied, nothing more is read until one ends.
 
 use std::{
     fs::{File, OpenOptions},
-    io::{self, Read as _},
+    io,
     os::unix::fs::{FileExt as _, OpenOptionsExt as _},
     path::Path,
     sync::{
@@ -20,8 +20,12 @@ use std::{
 
 use rustix::fs::OFlags;
 
+use super::clock::Clock;
+
 /// Time that a read may take.
 const READ_TIME: Duration = Duration::from_secs(20);
+/// Octets that are read at once.
+const BLOCK: usize = 16 << 10;
 /// Reads that may wait for a medium at a time.
 const MAX_READS: usize = 4;
 
@@ -39,7 +43,8 @@ impl Default for Media {
 }
 
 impl Media {
-    /// Reads the front of a file: `limit` octets, or all of them. Blocks for a limited time.
+    /// Reads the front of a file: `limit` octets, or all of them. Blocks for a limited time without
+    /// an octet.
     ///
     /// # Errors
     ///
@@ -47,29 +52,24 @@ impl Media {
     /// file, [`io::ErrorKind::TimedOut`] when the medium does not answer.
     pub fn read_front(&self, path: &Path, limit: u64) -> io::Result<Vec<u8>> {
         let path = path.to_owned();
-        self.within(move || {
-            let mut octets = Vec::new();
-            open(&path)?.take(limit).read_to_end(&mut octets)?;
-            Ok(octets)
-        })
+        self.gather(None, move |blocks| send_blocks(&open(&path)?, 0, limit, blocks))
     }
 
-    /// Reads octets `from..to` of a file, or as many as it has. Returns its length, too. Blocks for
-    /// a limited time.
+    /// Reads octets `from..to` of a file, or as many as it has and as come in time. Returns its
+    /// length, too. Blocks for a limited time.
     ///
     /// # Errors
     ///
     /// As [`Self::read_front`].
     pub fn read_range(&self, path: &Path, from: u64, to: u64) -> io::Result<(u64, Vec<u8>)> {
         let path = path.to_owned();
-        self.within(move || {
+        let file = self.within(move || {
             let file = open(&path)?;
-            let total = file.metadata()?.len();
-            let length = total.min(to).saturating_sub(from);
-            let mut octets = vec![0; usize::try_from(length).unwrap_or_default()];
-            file.read_exact_at(&mut octets, from)?;
-            Ok((total, octets))
-        })
+            Ok((file.metadata()?.len(), file))
+        });
+        let (total, file) = file?;
+        let read = move |blocks: &Blocks| send_blocks(&file, from, total.min(to), blocks);
+        Ok((total, self.gather(Some(self.limit), read)?))
     }
 
     /// Runs a read in a thread of its own.
@@ -77,19 +77,81 @@ impl Media {
         &self,
         read: impl FnOnce() -> io::Result<T> + Send + 'static,
     ) -> io::Result<T> {
+        let outcome = self.start(move |done| {
+            let read = read();
+            done.send(read).ok();
+        })?;
+        outcome.recv_timeout(self.limit).unwrap_or_else(|_| Err(silent()))
+    }
+
+    /// Runs a read that sends blocks in a thread of its own; returns those that came in time. The
+    /// read ends at its next block when nobody waits for it any more.
+    fn gather(
+        &self,
+        time: Option<Duration>,
+        read: impl FnOnce(&Blocks) -> io::Result<()> + Send + 'static,
+    ) -> io::Result<Vec<u8>> {
+        let blocks = self.start(move |blocks| {
+            if let Err(error) = read(blocks) {
+                blocks.send(Err(error)).ok();
+            }
+        })?;
+        let until = time.map(|time| Clock.now().mono + time);
+        let mut octets = Vec::new();
+        loop {
+            match blocks.recv_timeout(self.limit) {
+                Ok(Ok(block)) => octets.extend(block),
+                Ok(Err(error)) if octets.is_empty() || time.is_none() => return Err(error),
+                Err(mpsc::RecvTimeoutError::Timeout) if octets.is_empty() || time.is_none() => {
+                    return Err(silent());
+                }
+                Ok(Err(_)) | Err(_) => return Ok(octets),
+            }
+            if until.is_some_and(|until| Clock.now().mono >= until) {
+                return Ok(octets);
+            }
+        }
+    }
+
+    /// Starts a thread that sends what it reads, and occupies a place until it ends.
+    fn start<T: Send + 'static>(
+        &self,
+        read: impl FnOnce(&mpsc::Sender<T>) + Send + 'static,
+    ) -> io::Result<mpsc::Receiver<T>> {
         let place = Place::take(&self.reading).ok_or_else(|| {
             io::Error::new(io::ErrorKind::ResourceBusy, "earlier reads wait for their media")
         })?;
-        let (done, outcome) = mpsc::channel();
+        let (sender, receiver) = mpsc::channel();
         thread::Builder::new().name("media".into()).spawn(move || {
-            let read = read();
+            read(&sender);
+            // Free before its reader sees the end.
             drop(place);
-            done.send(read).ok()
+            drop(sender);
         })?;
-        outcome.recv_timeout(self.limit).unwrap_or_else(|_| {
-            Err(io::Error::new(io::ErrorKind::TimedOut, "the medium does not answer"))
-        })
+        Ok(receiver)
     }
+}
+
+/// Blocks of a file, in their order.
+type Blocks = mpsc::Sender<io::Result<Vec<u8>>>;
+
+fn send_blocks(file: &File, from: u64, to: u64, blocks: &Blocks) -> io::Result<()> {
+    let mut at = from;
+    while at < to {
+        let room = usize::try_from(to - at).unwrap_or(BLOCK).min(BLOCK);
+        let mut block = vec![0; room];
+        let count = file.read_at(&mut block, at)?;
+        block.truncate(count);
+        if count == 0 || blocks.send(Ok(block)).is_err() {
+            break;
+        }
+        at += u64::try_from(count).unwrap_or_default();
+    }
+    Ok(())
+}
+
+fn silent() -> io::Error {
+    io::Error::new(io::ErrorKind::TimedOut, "the medium does not answer")
 }
 
 /// A place among the reads at a time.
@@ -138,6 +200,33 @@ mod tests {
         assert_eq!(media.read_front(&path, 99).unwrap(), b"abcdefg");
         assert_eq!(media.read_range(&path, 5, 99).unwrap(), (7, b"fg".to_vec()));
         assert_eq!(media.read_range(&path, 9, 12).unwrap(), (7, vec![]));
+    }
+
+    #[test]
+    fn of_a_slow_medium_a_range_is_what_came_in_time() {
+        let media = media(Duration::from_millis(20));
+        let (answer, waits) = mpsc::channel::<()>();
+        let slow = move |blocks: &Blocks| {
+            blocks.send(Ok(b"ab".to_vec())).ok();
+            waits.recv().ok();
+            Ok(())
+        };
+        assert_eq!(media.gather(Some(Duration::from_secs(9)), slow).unwrap(), b"ab");
+        drop(answer);
+        // One that never pauses ends at the time, and its reader with it.
+        let endless = |blocks: &Blocks| {
+            while blocks.send(Ok(b"a".to_vec())).is_ok() {}
+            Ok(())
+        };
+        assert_eq!(media.gather(Some(Duration::ZERO), endless).unwrap(), b"a");
+        while media.reading.load(Ordering::SeqCst) > 0 {
+            thread::yield_now();
+        }
+        let silent = media.gather(None, |blocks| {
+            blocks.send(Ok(b"ab".to_vec())).ok();
+            Err(io::ErrorKind::Other.into())
+        });
+        assert!(silent.is_err(), "half a front is none");
     }
 
     #[test]

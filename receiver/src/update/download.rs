@@ -57,6 +57,8 @@ pub(crate) struct Download {
     /// Time of the first of them.
     failing_since: Option<Mono>,
     retry: Option<Mono>,
+    /// The descriptor, or the front of the package, as far as it came.
+    front: Vec<u8>,
     /// Octets that are being stored.
     storing: u64,
     notifying: bool,
@@ -153,6 +155,11 @@ impl Download {
         self.package.is_some()
     }
 
+    /// Returns whether a completion of an operation that has ended is awaited.
+    pub(crate) const fn awaits_ended(&self) -> bool {
+        self.stale
+    }
+
     /// Resets the state of this run; a completion that is still pending is dropped when it arrives.
     pub(crate) fn begin_anew(&mut self) {
         *self = Self {
@@ -224,8 +231,9 @@ impl Download {
             return None;
         }
         let head = |url: &str| {
+            let from = u64::try_from(self.front.len()).unwrap_or(u64::MAX);
             let to = u64::try_from(bundle::MAX_HEAD).unwrap_or(u64::MAX);
-            Fetch { url: url.to_owned(), from: 0, to }
+            Fetch { url: url.to_owned(), from, to }
         };
         let fetch = match (&package.object, image) {
             (None, _) => head(&package.url),
@@ -259,19 +267,25 @@ impl Download {
             Ok(fetched) => fetched,
             Err(error) => return self.handle_fetch_failed(now, error),
         };
-        let is_image = matches!(image, WantedImage::Bytes(_) | WantedImage::AwaitsConsent);
-        if fetched.is_cut && !is_image {
-            // A descriptor and the front of a package are parsed as a whole.
+        let Some(package) = &self.package else { return DownloadEvent::Nothing };
+        if fetched.octets.is_empty() {
+            if package.object.as_ref().is_some_and(|object| object.starts_with(FILE)) {
+                return self.fail(ResultCode::CORRUPTED, InstallStatus::ATTRIBUTE_MISMATCH);
+            }
+            // More was to come: the end that the server shows is a passing one.
+            self.front.clear();
+            return self.handle_fetch_failed(now, FetchError::Network);
+        }
+        let is_descriptor = fetched.media_type.starts_with(descriptor::MEDIA_TYPE);
+        if package.object.is_none() && is_descriptor && fetched.is_cut {
+            // A descriptor may be written anew for each request.
+            self.front.clear();
             return self.handle_fetch_failed(now, FetchError::Network);
         }
         (self.failures, self.failing_since) = (0, None);
-        let Some(package) = &self.package else { return DownloadEvent::Nothing };
         match (&package.object, image) {
-            (None, _) => self.handle_descriptor(&fetched, max_image_bytes),
-            (Some(_), WantedImage::Unknown) => self.handle_head(&fetched),
-            (Some(_), _) if fetched.octets.is_empty() => {
-                self.fail(ResultCode::CORRUPTED, InstallStatus::ATTRIBUTE_MISMATCH)
-            }
+            (None, _) => self.handle_descriptor(fetched, max_image_bytes),
+            (Some(_), WantedImage::Unknown) => self.handle_head(fetched),
             (Some(_), _) => {
                 let at = package.fetched;
                 self.busy = true;
@@ -283,14 +297,19 @@ impl Download {
 
     /// Handles the first response: a descriptor, or the package itself.
     // spec: oma-001 8.1.2.15 (the descriptor is checked before anything is fetched)
-    fn handle_descriptor(&mut self, fetched: &Fetched, max_image_bytes: u64) -> DownloadEvent {
+    fn handle_descriptor(&mut self, fetched: Fetched, max_image_bytes: u64) -> DownloadEvent {
         let Some(package) = &mut self.package else { return DownloadEvent::Nothing };
         if !fetched.media_type.starts_with(descriptor::MEDIA_TYPE) {
             package.object = Some(package.url.clone());
             package.size = fetched.total.unwrap_or_default();
             return self.handle_head(fetched);
         }
-        let Ok(found) = Descriptor::parse(&fetched.octets) else {
+        self.front.extend(fetched.octets);
+        if fetched.has_more && self.front.len() < bundle::MAX_HEAD {
+            return DownloadEvent::Ready;
+        }
+        let document = std::mem::take(&mut self.front);
+        let Ok(found) = Descriptor::parse(&document) else {
             return self.fail(ResultCode::UNDEFINED, InstallStatus::INVALID_DESCRIPTOR);
         };
         package.notify = found.install_notify_uri.clone().filter(|url| is_http(url));
@@ -312,11 +331,18 @@ impl Download {
         DownloadEvent::Advanced
     }
 
-    fn handle_head(&mut self, fetched: &Fetched) -> DownloadEvent {
+    /// Handles octets of the front of the package: it is parsed as soon as it came.
+    fn handle_head(&mut self, fetched: Fetched) -> DownloadEvent {
         let announced = self.package.as_ref().map_or(0, |package| package.size);
-        let Ok(head) = BundleHead::parse(&fetched.octets) else {
+        self.front.extend(fetched.octets);
+        let Ok(head) = BundleHead::parse(&self.front) else {
+            let is_unfinished = fetched.has_more || fetched.is_cut;
+            if is_unfinished && self.front.len() < bundle::MAX_HEAD {
+                return DownloadEvent::Advanced;
+            }
             return self.fail(ResultCode::NOT_ACCEPTABLE, InstallStatus::NOT_ACCEPTABLE);
         };
+        self.front = Vec::new();
         if announced != 0 && announced != head.bundle_octets() {
             return self.fail(ResultCode::NOT_ACCEPTABLE, InstallStatus::ATTRIBUTE_MISMATCH);
         }
@@ -330,16 +356,20 @@ impl Download {
         tracing::info!(?error, "fetch failed");
         let (result, status, lasting) = outcome_of(error);
         let since = *self.failing_since.get_or_insert(now);
-        self.failures += 1;
         if lasting || now.since(since) >= PATIENCE {
             return self.fail(result, status);
         }
+        if error == FetchError::NotYet {
+            return DownloadEvent::Ready;
+        }
+        self.failures += 1;
         let wait = Duration::from_secs(1 << self.failures.min(9)).min(MAX_WAIT);
         let requested = match error {
             FetchError::Status { retry_after, .. } => retry_after.unwrap_or_default(),
             FetchError::Refused
             | FetchError::OwnService
             | FetchError::OtherRange
+            | FetchError::NotYet
             | FetchError::Network => Duration::ZERO,
         };
         self.retry = Some(now + wait.max(requested.min(MAX_RETRY_AFTER)));
@@ -443,7 +473,9 @@ const fn outcome_of(error: FetchError) -> (ResultCode, InstallStatus, bool) {
         FetchError::Refused | FetchError::OwnService => {
             (ResultCode::BAD_URL, InstallStatus::LOADER_ERROR, true)
         }
-        FetchError::Network => (ResultCode::NETWORK, InstallStatus::LOSS_OF_SERVICE, false),
+        FetchError::Network | FetchError::NotYet => {
+            (ResultCode::NETWORK, InstallStatus::LOSS_OF_SERVICE, false)
+        }
         FetchError::OtherRange => {
             (ResultCode::DOWNLOAD_SERVER_ERROR, InstallStatus::LOSS_OF_SERVICE, false)
         }

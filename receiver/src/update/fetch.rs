@@ -22,8 +22,10 @@ pub struct Fetched {
     pub total: Option<u64>,
     /// The octets, from `from` on; fewer when the whole is shorter, or the range is cut.
     pub octets: Vec<u8>,
-    /// Set when the connection ended, or its time did, before the range was whole.
+    /// Set when the connection ended before the range was whole.
     pub is_cut: bool,
+    /// Set when the time ended before the range was whole: the remainder can be fetched at once.
+    pub has_more: bool,
 }
 
 /// The reason why a fetch failed.
@@ -44,4 +46,6 @@ pub enum FetchError {
     OtherRange,
     /// No connection, no response in time, or no trust.
     Network,
+    /// The server sends what is before the range; it can be fetched on at once.
+    NotYet,
 }

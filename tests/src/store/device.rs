@@ -311,7 +311,9 @@ impl Device {
             }
             Output::Storage(_)
             | Output::Prompt(_)
-            | Output::Network(NetworkRequest::Fetch(_) | NetworkRequest::Notify(..))
+            | Output::Network(
+                NetworkRequest::Fetch(_) | NetworkRequest::StopFetch | NetworkRequest::Notify(..),
+            )
             | Output::Installer(
                 InstallerCall::ReadComponents | InstallerCall::ChangeComponent(..),
             ) => {}

@@ -319,6 +319,7 @@ impl Device {
                 NetworkRequest::Join(_)
                 | NetworkRequest::Leave(_)
                 | NetworkRequest::Fetch(_)
+                | NetworkRequest::StopFetch
                 | NetworkRequest::Notify(..),
             )
             | Output::Prompt(_)

@@ -12,6 +12,7 @@ use proto::{
 
 use super::*;
 use crate::{
+    agent::operations::complete,
     dm::DownloadRequest,
     user::{Consent, PromptPurpose, Reply, Settings, UserInterface},
 };
@@ -81,7 +82,7 @@ impl Device {
             media_type: media_type.to_owned(),
             total,
             octets,
-            is_cut: false,
+            ..Fetched::default()
         }));
         true
     }
@@ -301,12 +302,11 @@ fn a_package_comes_in_as_many_pieces_as_the_network_makes_of_it() {
     let mut cuts = 0;
     while !device.fetches.is_empty() {
         let fetch = device.fetches[0].clone();
-        let is_image = fetch.from > 0;
-        if !is_image {
-            // Half a document is none.
-            let octets = b"<media".to_vec();
+        if fetch.url == DESCRIPTOR {
+            // Half a document is none, and the next one may be another.
+            let (media_type, octets) = (descriptor::MEDIA_TYPE.to_owned(), b"<media".to_vec());
             device.fetches.remove(0);
-            device.answer(Ok(Fetched { octets, is_cut: true, ..Fetched::default() }));
+            device.answer(Ok(Fetched { media_type, octets, is_cut: true, ..Fetched::default() }));
             device.wait();
             assert_eq!(device.fetches[0], fetch);
             assert!(device.serve_one());
@@ -316,6 +316,7 @@ fn a_package_comes_in_as_many_pieces_as_the_network_makes_of_it() {
         let bundle = device.bundle();
         let place = |at: u64| usize::try_from(at).unwrap().min(bundle.len());
         let (from, to) = (place(fetch.from), place(fetch.to));
+        assert!(cuts == 0 || fetch.from > 0, "the outcome of the front is kept");
         let octets = bundle[from..to.min(from + 700)].to_vec();
         let is_cut = from + 700 < to;
         cuts += u32::from(is_cut);
@@ -323,6 +324,88 @@ fn a_package_comes_in_as_many_pieces_as_the_network_makes_of_it() {
     }
     assert_eq!((device.results(), device.installed.len()), (vec![200], 1));
     assert!(cuts > 1, "{cuts}");
+}
+
+#[test]
+fn of_a_slow_server_all_that_came_in_time_counts() {
+    let mut device = Device::new();
+    device.download(Exec::DownloadAndUpdate);
+    let begun = device.now.mono;
+    let mut pieces = 0;
+    while !device.fetches.is_empty() {
+        let Fetch { url, from, to } = device.fetches.remove(0);
+        let (media_type, whole) = if url == DESCRIPTOR {
+            (descriptor::MEDIA_TYPE, device.descriptor().emit().into_bytes())
+        } else {
+            (bundle::MEDIA_TYPE, device.bundle())
+        };
+        let place = |at: u64| usize::try_from(at).unwrap().min(whole.len());
+        let (from, to) = (place(from), place(to));
+        let octets = whole[from..to.min(from + 100)].to_vec();
+        let (media_type, has_more) = (media_type.to_owned(), from + 100 < to);
+        pieces += u32::from(has_more);
+        device.answer(Ok(Fetched { media_type, octets, has_more, ..Fetched::default() }));
+    }
+    assert_eq!((device.results(), device.installed.len()), (vec![200], 1));
+    assert!(pieces > 10 && device.now.mono == begun, "{pieces} without a wait");
+}
+
+#[test]
+fn an_early_end_without_an_octet_is_a_passing_failure() {
+    let mut device = Device::new();
+    device.download(Exec::DownloadAndUpdate);
+    // Of the descriptor, of the front, of the image.
+    for _ in 0..3 {
+        let fetch = device.fetches.remove(0);
+        device.answer(Ok(Fetched::default()));
+        assert!(device.results().is_empty(), "{fetch:?}");
+        device.wait();
+        assert_eq!(device.fetches, [fetch]);
+        device.serve_one();
+    }
+    device.serve();
+    assert_eq!((device.results(), device.installed.len()), (vec![200], 1));
+}
+
+#[test]
+fn a_file_that_ends_early_is_corrupted() {
+    let mut device = Device::new();
+    let head = device.bundle();
+    device.agent.import(device.now, "/media/bundle", &head).unwrap();
+    device.run();
+    device.answer(Ok(Fetched::default()));
+    assert_eq!(device.results(), [402]);
+}
+
+#[test]
+fn a_server_that_sends_only_what_is_before_the_range_is_asked_for_a_day() {
+    let mut device = Device::new();
+    device.download(Exec::DownloadAndUpdate);
+    device.serve_one();
+    for hours in 0..=24 {
+        let fetch = device.fetches.pop();
+        assert!(fetch.is_some() && device.results().is_empty(), "{hours}");
+        device.answer(Err(FetchError::NotYet));
+        device.now.mono = device.now.mono + Duration::from_secs(3_600);
+    }
+    assert_eq!(device.results(), [503]);
+}
+
+#[test]
+fn the_fetch_of_an_operation_that_ends_is_stopped() {
+    let mut device = Device::new();
+    device.download(Exec::DownloadAndUpdate);
+    device.serve_one();
+    assert_eq!((device.fetches.len(), device.stopped_fetches), (1, 0));
+    complete(&mut device.agent.owners, device.now, Phase::Failed, ResultCode::USER_CANCELLED);
+    device.agent.settle(device.now);
+    device.run();
+    assert_eq!(device.stopped_fetches, 1);
+    device.fetches.clear();
+    device.download(Exec::DownloadAndUpdate);
+    assert!(device.fetches.is_empty(), "one fetch at a time");
+    device.answer(Err(FetchError::Network));
+    assert_eq!(device.fetches.len(), 1, "the next one begins");
 }
 
 // test: oma-001 8.1.2.16

@@ -306,7 +306,9 @@ impl Life {
             }
             // The devices of a world have no user and get nothing by unicast.
             Output::Prompt(_)
-            | Output::Network(NetworkRequest::Fetch(_) | NetworkRequest::Notify(..))
+            | Output::Network(
+                NetworkRequest::Fetch(_) | NetworkRequest::StopFetch | NetworkRequest::Notify(..),
+            )
             | Output::Installer(
                 InstallerCall::ReadComponents | InstallerCall::ChangeComponent(..),
             ) => {}
