@@ -9,7 +9,7 @@ use fumocast_tests::{
     sim::disk::{Call, SimDisk},
     store::device::{DATA, Device},
 };
-use receiver::store::{ObjectLayout, journal::JOURNAL_BYTES};
+use receiver::store::{ObjectLayout, floors::FLOORS_BYTES, journal::JOURNAL_BYTES};
 
 /// Room for two copies of the journal and a few documents.
 const SMALL_BYTES: u64 = 64 << 10;
@@ -45,7 +45,10 @@ fn all_room_is_held_before_the_window_with_or_without_help_of_the_file_system() 
         let journal = ["journal.a", "journal.b"].map(|name| Path::new(DATA).join(name));
         let journal = journal.map(|path| disk.content(&path).unwrap().len());
         assert_eq!(journal, [JOURNAL_BYTES; 2]);
-        let reserved = layout.storage_bytes() + 2 * JOURNAL_BYTES as u64;
+        // The journal, the room of the next floors, and the floors.
+        let floors = disk.content(&Path::new(DATA).join("floors")).unwrap().len();
+        let small = 2 * JOURNAL_BYTES + FLOORS_BYTES + floors;
+        let reserved = layout.storage_bytes() + small as u64;
         let zeros = disk.written_bytes() > reserved;
         assert_eq!(zeros, !helps, "the image is written twice only where it must be");
         // Nothing but the journal grows from here.

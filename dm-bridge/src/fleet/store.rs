@@ -1,6 +1,9 @@
 //! The interface of a store of the fleet.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
 use async_trait::async_trait;
 use proto::{
@@ -200,6 +203,12 @@ pub trait FleetStore: Send + Sync {
         &self,
         secret: &PackageSecret,
     ) -> Result<Option<ArmingAttempt>, StoreError>;
+
+    /// Returns the campaigns with open attempts by download whose URLs were sent before packages needed
+    /// a secret.
+    async fn downloads_without_secret(&self) -> Result<BTreeSet<CampaignId>, StoreError> {
+        Ok(BTreeSet::new())
+    }
 
     /// Returns how many latest attempts of a campaign are in each phase; the store keeps the counts.
     async fn phase_counts(&self, id: CampaignId) -> Result<PhaseCounts, StoreError>;

@@ -38,6 +38,7 @@ fn devices() -> Router<Arc<Shared>> {
         .route("/download/{id}/{secret}/descriptor", get(download::descriptor))
         .route("/download/{id}/{secret}/package", get(download::package))
         .route("/download/{id}/{secret}/notify", post(download::notify).layer(notification))
+        .route("/download/{id}/package", get(download::package_without_secret))
 }
 
 /// Returns the value of `Retry-After` for a wait, spread and rounded up.

@@ -90,6 +90,8 @@ pub async fn start(settings: Settings) -> Result<RunningServer, AppError> {
     let tls = settings.tls.as_ref().map(TlsFiles::load).transpose()?;
     let store = settings.data.store().await?;
     let shared = shared(&store, settings)?;
+    let before_secrets = shared.store.downloads_without_secret().await?;
+    shared.status.downloads_without_secret.get_or_init(|| before_secrets);
     challenge_keys(&store, shared.clock.now().utc).await?;
     let listener =
         TcpListener::bind(listen).await.map_err(|error| cannot_listen(listen, &error))?;

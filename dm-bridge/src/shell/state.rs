@@ -1,14 +1,15 @@
 //! State that the tasks of a server share: the clock, DM sessions, wrong proofs, counters.
 
 use std::{
-    sync::{Arc, Mutex, PoisonError},
+    collections::BTreeSet,
+    sync::{Arc, Mutex, OnceLock, PoisonError},
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
 use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle, PrometheusRecorder};
 use proto::{
     crypto::Digest,
-    ids::DeviceId,
+    ids::{CampaignId, DeviceId},
     time::{Mono, Now, Utc},
 };
 use proto_http::{limits::Limits as ConnectionLimits, server::Connections, table::Stats};
@@ -52,6 +53,9 @@ pub(super) struct ServerStatus {
     pub(super) health: Health,
     /// The campaigns as the reconciler has read them last.
     pub(super) fleet: Mutex<Arc<Vec<CampaignView>>>,
+    /// Campaigns whose attempts were open at the start with URLs without a secret: those of an earlier
+    /// program.
+    pub(super) downloads_without_secret: OnceLock<BTreeSet<CampaignId>>,
 }
 
 impl Shared {

@@ -15,6 +15,7 @@ use axum::{
 use proto::{
     dm::descriptor::{self, Descriptor, InstallStatus},
     ids::CampaignId,
+    time::Utc,
     trust::bundle,
 };
 use proto_http::transport::Proved;
@@ -73,18 +74,44 @@ pub(super) async fn package(
     request: Request,
 ) -> Result<Response, AppError> {
     let Some((_, campaign)) = offered(&shared, &id, &secret).await? else { return absent() };
-    let served = ServeFile::new(shared.data.package_path(campaign.id)).oneshot(request).await;
+    let mut response = serve(&shared, campaign.id, request).await?;
+    // The secret is a proof, and a package may take long.
+    response.extensions_mut().insert(Proved);
+    Ok(response)
+}
+
+/// Serves the package to devices that were armed before its URLs had a secret.
+pub(super) async fn package_without_secret(
+    State(shared): State<Arc<Shared>>,
+    Path(id): Path<String>,
+    request: Request,
+) -> Result<Response, AppError> {
+    let before_secrets = shared.status.downloads_without_secret.get();
+    let is_known = |id: &CampaignId| before_secrets.is_some_and(|known| known.contains(id));
+    let Some(id) = id.parse().ok().filter(is_known) else { return absent() };
+    let campaign = shared.store.campaign(id).await?;
+    let now = shared.clock.now().utc;
+    let is_offered = campaign.is_some_and(|campaign| is_offered(&campaign, now));
+    if is_offered { serve(&shared, id, request).await } else { absent() }
+}
+
+async fn serve(shared: &Shared, id: CampaignId, request: Request) -> Result<Response, AppError> {
+    let served = ServeFile::new(shared.data.package_path(id)).oneshot(request).await;
     let mut response = served
         .map_err(|error| AppError::Configuration(format!("the package cannot be read: {error}")))?
         .into_response();
-    // The secret is a proof, and a package may take long.
-    response.extensions_mut().insert(Proved);
     shared.status.metrics.download("package", response.status().as_str());
     if response.status().is_success() {
         let media_type = header::HeaderValue::from_static(bundle::MEDIA_TYPE);
         response.headers_mut().insert(header::CONTENT_TYPE, media_type);
     }
     Ok(response)
+}
+
+/// Returns whether a campaign offers its package at this time.
+fn is_offered(campaign: &Campaign, now: Utc) -> bool {
+    let offers = campaign.delivery.methods.contains(&DeliveryMethod::Download);
+    offers && campaign.open_unicast_window(now).is_some() && campaign.delivery.bundle_bytes > 0
 }
 
 /// Counts an installation notification; it decides nothing.
@@ -111,10 +138,7 @@ async fn offered(
 ) -> Result<Option<(ArmingAttempt, Campaign)>, AppError> {
     let Some(attempt) = attempt_of(shared, id, secret).await? else { return Ok(None) };
     let Some(campaign) = shared.store.campaign(attempt.campaign).await? else { return Ok(None) };
-    let offers = campaign.delivery.methods.contains(&DeliveryMethod::Download);
-    let is_running = campaign.open_unicast_window(shared.clock.now().utc).is_some();
-    let is_offered =
-        offers && is_running && attempt.phase.is_open() && campaign.delivery.bundle_bytes > 0;
+    let is_offered = attempt.phase.is_open() && is_offered(&campaign, shared.clock.now().utc);
     Ok(is_offered.then_some((attempt, campaign)))
 }
 

@@ -18,6 +18,7 @@ mod table;
 mod writer;
 
 use std::{
+    collections::BTreeSet,
     io::ErrorKind,
     path::{Path, PathBuf},
     str::FromStr as _,
@@ -52,7 +53,7 @@ use self::{
 };
 use super::key_file::KeyFile;
 use crate::{
-    campaign::model::Campaign,
+    campaign::model::{Campaign, DeliveryMethod},
     fleet::{
         address::ProvedFrom,
         attempt::ArmingAttempt,
@@ -339,6 +340,21 @@ impl FleetStore for SqliteStore {
             .await
             .map_err(unavailable("read an attempt"))?;
         row.map(|row| read_attempt(&row)).transpose()
+    }
+
+    async fn downloads_without_secret(&self) -> Result<BTreeSet<CampaignId>, StoreError> {
+        let query = sqlx::query(
+            "SELECT * FROM arming WHERE package_secret IS NULL AND delivery_method = ?
+             AND result_code IS NULL AND armed_revision > 0",
+        );
+        let rows = self
+            .pool
+            .fetch_all(query.bind(DeliveryMethod::Download.as_str()))
+            .await
+            .map_err(unavailable("read attempts"))?;
+        let attempts = rows.iter().filter_map(|row| read_attempt(row).ok());
+        let open = attempts.filter(|attempt| attempt.phase.is_open());
+        Ok(open.map(|attempt| attempt.campaign).collect())
     }
 
     async fn phase_counts(&self, id: CampaignId) -> Result<PhaseCounts, StoreError> {
