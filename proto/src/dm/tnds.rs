@@ -182,9 +182,6 @@ fn node(element: Element<'_>) -> Result<Node, MessageError> {
             found.value = Some(Data::from(text));
         }
     }
-    if is_binary(&found) && found.value == Some(Data::Text(String::new())) {
-        found.value = Some(Data::Octets(Vec::new()));
-    }
     Ok(found)
 }
 

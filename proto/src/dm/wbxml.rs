@@ -413,9 +413,6 @@ impl<S: Sink> Form for Tokens<S> {
     }
 
     fn octets(&mut self, octets: &[u8]) {
-        if octets.is_empty() {
-            return;
-        }
         self.begin_content();
         self.out.put(&[OPAQUE]);
         push_number(&mut self.out, u32::try_from(octets.len()).unwrap_or(u32::MAX));

@@ -239,8 +239,8 @@ fn hollow(octets: &[u8]) -> Vec<usize> {
 #[test]
 fn an_element_without_content_is_written_without_the_content_bit() {
     let mut message = expected();
-    let empty = [Item::text("./a", ""), Item::octets("./b", [])];
-    message.commands = vec![Command::Replace(Manage::new(CommandId(7), empty.to_vec()))];
+    let empty = vec![Item::text("./a", ""), Item::text("./b", "")];
+    message.commands = vec![Command::Replace(Manage::new(CommandId(7), empty))];
     let written = emit(&message);
     let commands = &written[written.windows(2).position(|pair| pair == b"\x6b\x60").unwrap()..];
     assert_eq!(commands.iter().filter(|octet| **octet == 0x0f).count(), 2, "{commands:x?}");
