@@ -2,8 +2,13 @@
 
 #![expect(clippy::unwrap_used, reason = "a test fails where it unwraps")]
 
-use proto::fixtures::broadcast::Broadcast;
 use std::{path::Path, rc::Rc};
+
+use proto::fixtures::broadcast::Broadcast;
+use receiver::{
+    shell::disk::{Disk as _, OpenMode},
+    store::floors::Floors,
+};
 
 use fumocast_tests::{
     sim::disk::{Call, SimDisk},
@@ -87,4 +92,25 @@ fn room_that_was_reserved_is_not_reserved_again() {
     assert!(again < ObjectLayout::HEADER_BYTES as u64, "{again} octets");
     assert!(disk.calls(Call::Sync) > syncs);
     receive(&mut device, &broadcast);
+}
+
+#[test]
+fn floors_that_a_killed_device_had_renamed_survive_a_power_cut_after_its_next_start() {
+    for seed in 0..20 {
+        let disk = SimDisk::new(seed);
+        let (mut device, _) = armed(disk.clone());
+        device.kill();
+        let [floors, next] = ["floors", "floors.new"].map(|name| Path::new(DATA).join(name));
+        let mut higher = Floors::parse(&disk.content(&floors).unwrap()).unwrap();
+        higher.general = 7;
+        let file = disk.open(&next, OpenMode::Create).unwrap();
+        file.write_all_at(&higher.emit(), 0).unwrap();
+        file.sync_all().unwrap();
+        disk.rename(&next, &floors).unwrap();
+        device.start().unwrap();
+        device.kill();
+        disk.cut();
+        disk.power_on(seed);
+        assert_eq!(Floors::parse(&disk.content(&floors).unwrap()).unwrap(), higher, "seed {seed}");
+    }
 }

@@ -270,6 +270,39 @@ fn a_plan_that_is_not_the_signed_one_is_refused() {
     assert_eq!(fs::read(&path).unwrap(), good, "the same image has the same plan");
 }
 
+#[test]
+fn air_compares_a_plan_with_its_campaign_before_it_sends() {
+    let lab = Lab::with_campaign();
+    let (plan, runs) = (lab.path("pkg/0.plan"), lab.path("pkg/0.runs"));
+    let good = fs::read(&plan).unwrap();
+    let mut changed = good.clone();
+    let last = changed.len() - 1;
+    changed[last] ^= 1;
+    fs::write(&plan, &changed).unwrap();
+    let once = format!("{AIR} --passes 1 --json");
+    lab.refuses(&once, ExitCode::Refused, "copy the package again");
+    assert!(!runs.exists() && !lab.path("pkg/air.json").exists(), "nothing was sent");
+    fs::write(&plan, &good).unwrap();
+    lab.run(&once).unwrap();
+    assert!(runs.exists());
+}
+
+#[test]
+fn a_plan_that_changes_on_air_ends_with_an_error_and_is_compared_again() {
+    let lab = Lab::with_campaign();
+    lab.run(&format!("{AIR} --passes 1 --json")).unwrap();
+    let (plan, runs) = (lab.path("pkg/0.plan"), lab.path("pkg/0.runs"));
+    // The octets change, and neither the length, the time nor the inode: as a medium that decays.
+    let times = fs::File::open(&plan).unwrap().metadata().unwrap().modified().unwrap();
+    let mut octets = fs::read(&plan).unwrap();
+    let last = octets.len() - 1;
+    octets[last] ^= 1;
+    fs::write(&plan, &octets).unwrap();
+    fs::File::options().write(true).open(&plan).unwrap().set_modified(times).unwrap();
+    lab.refuses(&format!("{AIR} --passes 1 --json"), ExitCode::Refused, "1 runs of 64 KiB");
+    assert!(!runs.exists());
+}
+
 // test: oma-003 5.5.1.6.1
 #[test]
 fn a_package_is_never_replaced_by_another() {
@@ -322,6 +355,10 @@ fn images_and_keys_that_cannot_be_used_are_refused() {
     fs::write(lab.path("empty"), b"").unwrap();
     lab.refuses(&with("@/image", "@/empty"), ExitCode::Configuration, "it is empty");
     lab.refuses(&with("@/image", "@/keys"), ExitCode::Configuration, "no regular file");
+    let pipe = lab.path("pipe");
+    rustix::fs::mkfifoat(rustix::fs::CWD, &pipe, rustix::fs::Mode::RUSR).unwrap();
+    lab.refuses(&with("@/image", "@/pipe"), ExitCode::Configuration, "no regular file");
+    lab.refuses(&with("@/keys/root.env", "@/pipe"), ExitCode::Refused, "payload type");
     lab.refuses(&with("release.key", "campaign.key"), ExitCode::Refused, "is a campaign key");
     lab.refuses(&with("release.key", "root.env"), ExitCode::Configuration, "chmod 600");
     lab.refuses(&with("root.env", "none.env"), ExitCode::NotFound, "none.env");

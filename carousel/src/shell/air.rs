@@ -1,6 +1,6 @@
 //! `air`: one session by hand.
 
-use std::{path::PathBuf, time::Duration};
+use std::{cell::Cell, path::PathBuf, time::Duration};
 
 use clap::Args;
 use proto::{crypto::random, ids::Tsi, time::Utc, tune_in::TuneIn};
@@ -10,8 +10,8 @@ use tokio::runtime;
 use super::{
     answer::answer,
     clock, package_dir,
-    package_dir::OpenPackage,
-    progress::ProgressOutput,
+    package_dir::{OpenPackage, PlanFile},
+    progress::{ProgressMeter, ProgressOutput, Unit},
     sender::{OnAir, Planned, Progress},
     udp::{self, GroupAndPort, SendOptions},
     watch::{self, ProgressView},
@@ -21,6 +21,7 @@ use crate::{
     error::{CliError, ExitCode},
     flute::{pacing::Rate, session::SessionSetup},
     package::documents,
+    plan::check,
     window,
 };
 
@@ -80,6 +81,8 @@ async fn air(args: &AirArgs) -> Result<(), CliError> {
     let closes = closes(args, &package, now.utc)?;
     let socket = udp::open(&channel)?;
     let _lock = package_dir::lock(&args.dir)?;
+    let output = if args.json { ProgressOutput::Hidden } else { ProgressOutput::Shown };
+    compare_plans(&package, output)?;
     let saved = package_dir::read_saved(&args.dir, package.campaign().id)?;
     let tsi =
         Tsi(args.tsi.map_or_else(|| saved.map_or_else(random_tsi, |saved| saved.tsi.0), u64::from));
@@ -109,18 +112,58 @@ async fn air(args: &AirArgs) -> Result<(), CliError> {
         length: package.plan_symbols(),
         unit: "symbols",
     };
-    let save_view = |progress: &Progress| save(progress.view.resume_point);
-    let output = if args.json { ProgressOutput::Hidden } else { ProgressOutput::Shown };
+    let is_damage_logged = Cell::new(false);
+    let save_view = |progress: &Progress| {
+        let damaged_runs = progress.view.damaged_runs;
+        if damaged_runs > 0 && !is_damage_logged.replace(true) {
+            tracing::error!(damaged_runs, "the plan has changed on the disk");
+        }
+        save(progress.view.resume_point)
+    };
     let interrupted =
         watch::report_progress(&on_air, Some(closes), output, view, save_view).await?;
     on_air.stop();
     let progress = on_air.join()?;
     save(progress.view.resume_point)?;
     report(args, &package, tsi, &progress, clock::now().mono.since(now.mono), interrupted)?;
+    reject_damage(&package, progress.view.damaged_runs)?;
     if interrupted {
         return Err(ExitCode::Interrupted.with_message("interrupted; the resume point is saved"));
     }
     Ok(())
+}
+
+/// Compares each plan that was not compared with its campaign since it changed.
+fn compare_plans(package: &OpenPackage, output: ProgressOutput) -> Result<(), CliError> {
+    let mut plans = Vec::new();
+    for plan in package.plans()? {
+        if plan.runs()?.is_none() {
+            plans.push(plan);
+        }
+    }
+    let all = plans.iter().map(PlanFile::bytes).sum();
+    let meter = ProgressMeter::new(output, "comparing", all, Unit::Octets);
+    for plan in plans {
+        let done = Cell::new(0);
+        plan.check(&|octets| {
+            meter.add(octets - done.replace(octets));
+            check::Progress::Continue
+        })?;
+    }
+    meter.finish();
+    Ok(())
+}
+
+/// Reports runs of the plan that changed while it was sent; the next session compares all of it.
+fn reject_damage(package: &OpenPackage, damaged_runs: u64) -> Result<(), CliError> {
+    if damaged_runs == 0 {
+        return Ok(());
+    }
+    package.plans()?.iter().try_for_each(PlanFile::forget_check)?;
+    Err(ExitCode::Refused.with_message(format!(
+        "{damaged_runs} runs of 64 KiB of the plan changed on the disk while they were sent: copy \
+         the package again"
+    )))
 }
 
 fn channel(args: &AirArgs, package: &OpenPackage) -> Result<udp::Channel, CliError> {
@@ -202,6 +245,7 @@ fn report(
         "bytes": sent.octets,
         "symbols": sent.symbols,
         "passes": progress.view.resume_point.passes,
+        "damaged_runs": progress.view.damaged_runs,
         "refused_by_network": progress.refused,
         "seconds": (span.as_secs_f64() * 1000.0).round() / 1000.0,
     });

@@ -9,7 +9,10 @@ use std::{
 };
 
 use proto::crypto::{Digest, Hash16, Hasher, PublicKey, SigningKey, h16};
-use rustix::{fs::FallocateFlags, io::Errno};
+use rustix::{
+    fs::{FallocateFlags, OFlags},
+    io::Errno,
+};
 
 use crate::{
     error::{CliError, ExitCode},
@@ -36,6 +39,18 @@ impl WriteAt for File {
     }
 }
 
+/// Opens a file to read; a pipe that nobody writes to is empty, where a plain open never returns.
+///
+/// # Errors
+///
+/// Any error of the system.
+pub fn open(path: &Path) -> io::Result<File> {
+    let flags = i32::try_from(OFlags::NONBLOCK.bits()).expect("flags of the system are an int");
+    let file = File::options().read(true).custom_flags(flags).open(path)?;
+    rustix::fs::fcntl_setfl(&file, OFlags::empty())?;
+    Ok(file)
+}
+
 /// Reads a file of at most `limit` octets.
 ///
 /// # Errors
@@ -43,7 +58,7 @@ impl WriteAt for File {
 /// [`CliError`] that names the file.
 pub fn read(path: &Path, limit: u64) -> Result<Vec<u8>, CliError> {
     let what = || path.display().to_string();
-    let file = File::open(path).map_err(|error| CliError::io(what(), error))?;
+    let file = open(path).map_err(|error| CliError::io(what(), error))?;
     let mut octets = Vec::new();
     let read = file.take(limit + 1).read_to_end(&mut octets);
     let read = read.map_err(|error| CliError::io(what(), error))?;
@@ -272,7 +287,7 @@ pub fn open_image(path: &Path) -> Result<(File, u64), CliError> {
 pub fn open_regular(path: &Path) -> Result<(File, u64), CliError> {
     let what = || format!("image {}", path.display());
     let failed = |error| CliError::io(what(), error);
-    let file = File::open(path).map_err(failed)?;
+    let file = open(path).map_err(failed)?;
     let metadata = file.metadata().map_err(failed)?;
     if !metadata.is_file() {
         return Err(ExitCode::Configuration.with_message(format!("{}: no regular file", what())));

@@ -332,7 +332,7 @@ fn open_plan(directory: &Path, object: PlannedObject) -> Result<(AiredObject, Fi
 /// [`CliError`] that names the file.
 pub fn read_plan_head(path: &Path) -> Result<(Vec<u8>, File), CliError> {
     let what = || path.display().to_string();
-    let file = File::open(path).map_err(|error| CliError::io(what(), error))?;
+    let file = files::open(path).map_err(|error| CliError::io(what(), error))?;
     let mut head: file::Head = [0; 4096];
     file.read_at(0, &mut head).map_err(|error| CliError::io(what(), error))?;
     let header = file::parse_head(&head)

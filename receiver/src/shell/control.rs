@@ -165,7 +165,7 @@ async fn serve(stream: UnixStream, requests: &mpsc::Sender<PendingRequest>) -> i
     let (reader, mut writer) = stream.into_split();
     let mut reader = TokioReader::new(reader.take(LINE_BYTES));
     let mut line = String::new();
-    while reader.read_line(&mut line).await? > 0 {
+    while timeout(LINE_TIME, reader.read_line(&mut line)).await?? > 0 {
         let answer = match serde_json::from_str(&line) {
             Ok(request) => tokio::select! {
                 answer = ask(request, requests) => answer,
@@ -223,6 +223,8 @@ pub fn call(path: &Path, request: &Request) -> Result<Answer, ControlError> {
 const CONNECTIONS: usize = 8;
 /// Octets of one connection.
 const LINE_BYTES: u64 = 16 << 10;
+/// Time in which a line of a request arrives: a silent client holds a place no longer.
+const LINE_TIME: Duration = Duration::from_secs(2);
 const ANSWER_BYTES: u64 = 1 << 20;
 const ANSWER_TIME: Duration = Duration::from_secs(30);
 /// Time after which a waiting request learns that its client is gone.
@@ -289,6 +291,28 @@ mod tests {
             drop(client);
             timeout(ANSWER_TIME / 2, pending.answer.closed()).await.unwrap();
         });
+    }
+
+    #[test]
+    fn silent_clients_do_not_keep_others_out() {
+        let home = tempfile::tempdir().unwrap();
+        let path = home.path().join("control.sock");
+        let runtime = tokio::runtime::Builder::new_multi_thread()
+            .worker_threads(1)
+            .enable_all()
+            .build()
+            .unwrap();
+        let mut queue = runtime.block_on(async { listen(&path) }).unwrap();
+        runtime.spawn(async move {
+            while let Some(pending) = queue.recv().await {
+                pending.answer.send(Answer::Done).unwrap();
+            }
+        });
+        let silent: Vec<_> =
+            (0..2 * CONNECTIONS).map(|_| StdStream::connect(&path).unwrap()).collect();
+        // With places for as long as an answer may take, the call would give up before its turn.
+        assert_eq!(call(&path, &Request::CheckIn).unwrap(), Answer::Done);
+        drop(silent);
     }
 
     #[test]

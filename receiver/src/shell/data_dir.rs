@@ -188,24 +188,27 @@ impl DataDir {
     /// [`StorageError::NoSpace`] when there is none, or any other error of the write.
     pub fn reserve_journal(&self) -> Result<(), StorageError> {
         let attempt = || {
-            let mut has_grown = false;
-            let copies = CopyName::BOTH.map(|copy| (copy.file_name().to_owned(), JOURNAL_BYTES));
-            let floors = (FLOORS_NEXT.to_owned(), FLOORS_BYTES);
-            for (name, octets) in copies.into_iter().chain([floors]) {
-                let whole = octets as u64;
-                let file = self.disk.open(&self.path.join(name), OpenMode::Create)?;
-                // The last page of the state is allocated, and not written again.
-                let from = file.length()?.next_multiple_of(PAGE_BYTES).min(whole);
-                if from < whole {
-                    let zeros = vec![0; usize::try_from(whole - from).unwrap_or_default()];
-                    file.write_all_at(&zeros, from)?;
-                    file.sync_all()?;
-                    has_grown = true;
-                }
+            let mut has_grown = self.reserve(FLOORS_NEXT, FLOORS_BYTES)?;
+            for copy in CopyName::BOTH {
+                has_grown |= self.reserve(copy.file_name(), JOURNAL_BYTES)?;
             }
             if has_grown { self.disk.sync_directory(&self.path) } else { Ok(()) }
         };
         attempt().map_err(StorageError::while_doing("reserve the journal"))
+    }
+
+    /// Lengthens a file to `octets` and syncs it; returns whether it was shorter.
+    fn reserve(&self, name: &str, octets: usize) -> io::Result<bool> {
+        let whole = octets as u64;
+        let file = self.disk.open(&self.path.join(name), OpenMode::Create)?;
+        // The last page of the state is allocated, and not written again.
+        let from = file.length()?.next_multiple_of(PAGE_BYTES).min(whole);
+        if from < whole {
+            let zeros = vec![0; usize::try_from(whole - from).unwrap_or_default()];
+            file.write_all_at(&zeros, from)?;
+            file.sync_all()?;
+        }
+        Ok(from < whole)
     }
 
     /// Writes the floors of a write, if it has any, then one copy of the journal; syncs both.
@@ -267,7 +270,19 @@ impl DataDir {
             .map_err(StorageError::while_doing("read the floors"))
     }
 
+    /// Makes the floors durable that [`Self::read_floors`] returned: the rename of a killed process
+    /// is visible before it would survive a power cut.
+    ///
+    /// # Errors
+    ///
+    /// Any error of the sync; whether the floors are on disk is unknown then.
+    pub fn sync_floors(&self) -> Result<(), StorageError> {
+        let synced = self.disk.sync_directory(&self.path);
+        synced.map_err(StorageError::while_doing("sync the floors"))
+    }
+
     /// Writes the floors atomically, into the reserved space where there is some, and syncs them.
+    /// Reserves the space of the next ones, where there is any.
     ///
     /// # Errors
     ///
@@ -281,7 +296,11 @@ impl DataDir {
             self.disk.rename(&temporary, &self.path.join(FLOORS))?;
             self.disk.sync_directory(&self.path)
         };
-        attempt().map_err(StorageError::while_doing("write the floors"))
+        attempt().map_err(StorageError::while_doing("write the floors"))?;
+        if let Err(error) = self.reserve(FLOORS_NEXT, FLOORS_BYTES) {
+            tracing::warn!(%error, "no space is reserved for the next floors");
+        }
+        Ok(())
     }
 
     /// Reads a small file; `None` when there is none of that name.
@@ -563,6 +582,7 @@ mod tests {
         write(b"low", Some(b"1")).unwrap();
         assert_eq!(data.read_floors().unwrap().as_deref(), Some(&b"1"[..]));
         // Their temporary file cannot be written.
+        fs::remove_file(data.path().join("floors.new")).unwrap();
         fs::create_dir(data.path().join("floors.new")).unwrap();
         write(b"high", Some(b"2")).unwrap_err();
         assert_eq!(data.read_journal().unwrap()[0], b"low");
@@ -574,6 +594,8 @@ mod tests {
         assert_eq!(reserved, FLOORS_BYTES as u64, "a disk that is full later takes the floors");
         write(b"high", Some(b"3")).unwrap();
         assert!(data.read_floors().unwrap().unwrap().starts_with(b"3\0"));
+        let reserved = fs::metadata(data.path().join("floors.new")).unwrap().len();
+        assert_eq!(reserved, FLOORS_BYTES as u64, "the space of the next ones, too");
     }
 
     #[test]

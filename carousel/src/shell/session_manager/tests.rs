@@ -183,6 +183,39 @@ fn silent_peers_do_not_keep_the_image_server_from_its_operator() {
     drop(silent);
 }
 
+// test: security 7.2 (a wrong token costs others nothing)
+#[test]
+fn wrong_tokens_do_not_keep_the_image_server_from_its_operator() {
+    let directory = data();
+    let server = Server::start(directory.path());
+    let path = format!("{PATH}/status");
+    for nth in 0..500 {
+        let wrong = format!("{nth:016}");
+        assert_eq!(server.post(&path, Some(&wrong), CONTENT_TYPE, &[]).0, 401);
+    }
+    let reply: StatusReply = server.call("status", &StatusRequest::default()).unwrap();
+    assert_eq!(reply.sessions, []);
+}
+
+/// Returns the octets that this thread has read from files.
+fn octets_read() -> u64 {
+    let text = fs::read_to_string("/proc/thread-self/io").unwrap();
+    let line = text.lines().find_map(|line| line.strip_prefix("rchar: "));
+    line.unwrap().parse().unwrap()
+}
+
+#[test]
+fn preparing_reads_documents_and_heads_alone_while_others_wait() {
+    let directory = data();
+    let plan = directory.path().join(ID.to_string()).join("0.plan");
+    let mut manager = open(directory.path());
+    let before = octets_read();
+    manager.prepare(clock::now(), &request(3400)).unwrap();
+    let read = octets_read() - before;
+    let plan = fs::metadata(plan).unwrap().len();
+    assert!(read < plan, "{read} octets were read, and the plan has {plan}");
+}
+
 fn request(port: u16) -> PrepareRequest {
     let now = clock::now().utc.seconds();
     PrepareRequest {
