@@ -16,7 +16,24 @@
 //! | [`trust`] | signed documents, and the hash plan that authenticates packets |
 //! | [`tune_in`] | the `fumocast:` URL and the window |
 //! | [`control`] | messages between dm-bridge and carousel |
+//! | `markup` | XML as peers write it: encoding, document type, references |
 //! | `fixtures` | keys, documents and packets for tests, behind the feature `fixtures` |
+//!
+//! # Tolerances
+//!
+//! An odd part of a document costs itself, and no more. A tolerance of one reader is one of all
+//! readers of its kind, by the same code:
+//!
+//! | odd part | answer | readers | code |
+//! | --- | --- | --- | --- |
+//! | encoding: BOM, UTF-16, ISO 8859-1, another one declared than is used | read | all of XML: SyncML, TNDS, descriptors, FDT | `markup::decode` |
+//! | document type without declarations | skipped; its DTD is not fetched | all of XML | `markup::check_document_type` |
+//! | document type with declarations, entities beyond those of XML | document refused: they could expand | all of XML | `markup` |
+//! | processing instructions, comments, attributes of vendors | skipped | all of XML | `dm::xml`, `flute::fdt` |
+//! | octets after the root element | not read | SyncML, TNDS, descriptors | `dm::xml` |
+//! | elements of another namespace, whatever their name | skipped | all of XML | `dm::xml`, `flute::fdt` |
+//! | namespaces that are not declared | taken for those of the document | SyncML, TNDS, descriptors | `dm::xml` |
+//! | unknown elements | skipped | SyncML, TNDS, descriptors, FDT | `dm::encoding`, `flute::fdt` |
 
 pub mod control;
 pub mod crypto;
@@ -26,6 +43,7 @@ pub mod fec;
 pub mod fixtures;
 pub mod flute;
 pub mod ids;
+mod markup;
 pub mod pcap;
 pub mod peer;
 pub mod sap;

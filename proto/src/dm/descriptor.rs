@@ -1,9 +1,14 @@
 //! Download descriptors of OMA Download 1.0 (`application/vnd.oma.dd+xml`), and the installation
 //! notification that ends a download.
 
-use quick_xml::{Reader, escape::escape, events::Event};
+use quick_xml::escape::escape;
 
-use crate::{dm::code::named_codes, wire::WireError};
+use super::{
+    code::named_codes,
+    message::{Limits, MessageError},
+    xml,
+};
+use crate::wire::WireError;
 
 /// The media type of a descriptor.
 pub const MEDIA_TYPE: &str = "application/vnd.oma.dd+xml";
@@ -16,6 +21,7 @@ const MAX_TEXT: usize = 1024;
 /// Characters of a URI: a device keeps it over power cuts, in little room.
 const MAX_URI: usize = 512;
 const MAX_TYPES: usize = 16;
+const LIMITS: Limits = Limits { message_bytes: MAX_BYTES, depth: 16, elements: 1024, commands: 0 };
 
 /// A download descriptor.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -46,47 +52,17 @@ impl Descriptor {
     /// [`WireError`] when it is no descriptor or lacks what it must have.
     // spec: oma-dm 14 (DL 1.0)
     pub fn parse(octets: &[u8]) -> Result<Self, WireError> {
-        if octets.len() > MAX_BYTES {
-            return Err(invalid(octets.len(), "at most 64 KiB"));
-        }
+        let unreadable = |error: MessageError| invalid(error, "a `media` element in XML");
+        let text = xml::read::text(octets, &LIMITS).map_err(unreadable)?;
+        let root = xml::read::elements(&text, &LIMITS, &check_root).map_err(unreadable)?;
         let mut found = Self::default();
-        let (mut size, mut path) = (None, Vec::new());
-        let mut reader = Reader::from_reader(octets);
-        let mut text = String::new();
-        loop {
-            match reader.read_event().map_err(|error| invalid(error, "XML"))? {
-                Event::Start(element) => {
-                    path.push(local(element.local_name().as_ref())?);
-                    text.clear();
-                    if path.len() > 8 || path.first().is_some_and(|root| root != "media") {
-                        return Err(invalid(path.join("/"), "a `media` element"));
-                    }
-                }
-                Event::Text(piece) => {
-                    text.push_str(&piece.decode().map_err(|error| invalid(error, "UTF-8"))?);
-                }
-                Event::CData(piece) => {
-                    text.push_str(&piece.decode().map_err(|error| invalid(error, "UTF-8"))?);
-                }
-                Event::GeneralRef(reference) => text.push(character(&reference)?),
-                Event::End(_) => {
-                    if path.len() == 2 {
-                        let name = path.last().map(String::as_str).unwrap_or_default();
-                        store(&mut found, name, text.trim(), &mut size)?;
-                    }
-                    path.pop();
-                    text.clear();
-                }
-                Event::Eof => break,
-                Event::DocType(_) => return Err(invalid("a DTD", "none")),
-                Event::Empty(_) | Event::Comment(_) | Event::Decl(_) | Event::PI(_) => {}
-            }
-            if text.len() > MAX_TEXT {
-                return Err(invalid("a long text", "at most 1024 characters"));
-            }
+        let mut size = None;
+        for child in root.children {
+            let text = child.content.as_text().map_err(unreadable)?.trim();
+            store(&mut found, child.known_name(), text, &mut size)?;
         }
         found.size = size.ok_or_else(|| invalid("no size", "a size"))?;
-        if found.types.is_empty() || found.object_uri.is_empty() || !path.is_empty() {
+        if found.types.is_empty() || found.object_uri.is_empty() {
             return Err(invalid("an incomplete descriptor", "type, size and objectURI"));
         }
         Ok(found)
@@ -174,22 +150,11 @@ impl InstallStatus {
     }
 }
 
-fn local(name: &[u8]) -> Result<String, WireError> {
-    std::str::from_utf8(name).map(str::to_owned).map_err(|error| invalid(error, "UTF-8"))
-}
-
-/// The character that a reference stands for; there are no entities but those of XML.
-fn character(reference: &quick_xml::events::BytesRef<'_>) -> Result<char, WireError> {
-    if let Ok(Some(character)) = reference.resolve_char_ref() {
-        return Ok(character);
-    }
-    match &**reference {
-        b"amp" => Ok('&'),
-        b"lt" => Ok('<'),
-        b"gt" => Ok('>'),
-        b"quot" => Ok('"'),
-        b"apos" => Ok('\''),
-        _ => Err(invalid("an entity", "one of XML")),
+// Descriptors of the field have other namespaces, or none.
+fn check_root(name: &str, _namespace: Option<&str>) -> Result<(), MessageError> {
+    match name {
+        "media" => Ok(()),
+        _ => Err(MessageError::NotSyncMl("its root element is another one".to_owned())),
     }
 }
 
@@ -197,14 +162,15 @@ fn invalid(found: impl ToString, expected: &'static str) -> WireError {
     WireError::invalid("descriptor", found.to_string(), expected)
 }
 
-/// Stores the text of an element; unknown ones are skipped.
+/// Stores the text of an element; unknown ones are skipped, and texts for people that are too long.
 fn store(
     found: &mut Descriptor,
     name: &str,
     text: &str,
     size: &mut Option<u64>,
 ) -> Result<(), WireError> {
-    let optional = (!text.is_empty()).then(|| text.to_owned());
+    let fits = !text.is_empty() && text.len() <= MAX_TEXT;
+    let optional = fits.then(|| text.to_owned());
     match name {
         "DDVersion" => found.version = optional,
         "type" if found.types.len() < MAX_TYPES => found.types.extend(optional),
@@ -278,8 +244,29 @@ mod tests {
         }
         let large = text.replace("4711", "many");
         assert!(Descriptor::parse(large.as_bytes()).is_err());
-        let long = text.replace("fumocast</vendor>", &format!("{}</vendor>", "x".repeat(1025)));
+        let long = text.replace("http://127.0.0.1/p", &"x".repeat(513));
         assert!(Descriptor::parse(long.as_bytes()).is_err());
+    }
+
+    // test: oma-dm 8.2
+    #[test]
+    fn an_odd_part_costs_itself_and_not_the_descriptor() {
+        let text = full().emit();
+        let long = text.replace("fumocast</vendor>", &format!("{}</vendor>", "x".repeat(1025)));
+        assert_eq!(Descriptor::parse(long.as_bytes()), Ok(Descriptor { vendor: None, ..full() }));
+        for (from, to) in [
+            ("?>", "?><!DOCTYPE media PUBLIC \"-//OMA//DTD DD 1.0//EN\" \"dd.dtd\">"),
+            ("UTF-8", "US-ASCII"),
+            ("</media>", "</media>\0<other>"),
+            ("<size>", "<v:size xmlns:v=\"urn:v\">1</v:size><size>"),
+            ("</media>", "<x><x><x><x><x><x><x><x><x/></x></x></x></x></x></x></x></x></media>"),
+            ("</media>", &format!("<note>{}</note></media>", "x".repeat(5000))),
+            ("<media ", "<media v:a=\"b\" "),
+        ] {
+            let odd = text.replacen(from, to, 1);
+            assert_ne!(odd, text);
+            assert_eq!(Descriptor::parse(odd.as_bytes()), Ok(full()), "{odd}");
+        }
     }
 
     #[test]

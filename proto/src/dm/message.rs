@@ -37,7 +37,7 @@ pub enum MessageError {
         /// The limit.
         limit: usize,
     },
-    /// The octets are no UTF-8 text, or the message names another encoding.
+    /// The octets are text in no encoding that is read.
     #[error("the message is not UTF-8")]
     NotUtf8,
     /// Octets stand where a text is wanted, and hold a character that XML cannot carry.
@@ -51,8 +51,8 @@ pub enum MessageError {
         /// The fault.
         detail: String,
     },
-    /// A document type declaration, which could define entities.
-    #[error("the message has a document type declaration")]
+    /// A document type with declarations of its own, which could define entities.
+    #[error("the document type of the message has declarations of its own")]
     DocumentType,
     /// An entity beyond the five that XML predefines.
     #[error("the message uses the entity &{0};")]

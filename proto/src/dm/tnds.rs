@@ -14,7 +14,7 @@ use super::{
     code::Format,
     encoding::{
         Encoding,
-        read::{Content, Element, is_xml_char, shortened},
+        read::{self as tree, Content, Element, is_xml_char, shortened},
         write::{Form, Page},
     },
     message::{Limits, MessageError},
@@ -101,22 +101,26 @@ impl MgmtTree {
     ///
     /// [`MessageError`] names what is at fault. Whatever the octets are, there is no panic.
     pub fn parse(octets: &[u8], encoding: Encoding, limits: &Limits) -> Result<Self, MessageError> {
-        let root = match encoding {
-            Encoding::Xml => xml::read::elements(octets, limits, &check_root)?,
-            Encoding::Wbxml => wbxml::elements(octets, limits, &DOCUMENT)?,
-        };
+        match encoding {
+            Encoding::Xml => {
+                let text = xml::read::text(octets, limits)?;
+                Self::from_element(xml::read::elements(&text, limits, &check_root)?)
+            }
+            Encoding::Wbxml => Self::from_element(wbxml::elements(octets, limits, &DOCUMENT)?),
+        }
+    }
+
+    /// Takes what is known; elements of vendors are skipped.
+    // spec: oma-dm 8.2 (elements of vendors)
+    fn from_element(root: Element<'_>) -> Result<Self, MessageError> {
         let mut tree = Self::default();
         for child in root.children {
-            match &*child.name {
-                "VerDTD" => {
-                    if text(child)?.trim() != "1.2" {
-                        return Err(wrong("VerDTD", "another version", "1.2"));
-                    }
-                }
+            match child.known_name() {
+                "VerDTD" => check_version(&text(child)?)?,
                 "Man" => tree.manufacturer = Some(text(child)?),
                 "Mod" => tree.model = Some(text(child)?),
                 "Node" => tree.nodes.push(node(child)?),
-                name => return Err(unexpected("MgmtTree", name)),
+                _ => {}
             }
         }
         if tree.nodes.is_empty() {
@@ -155,22 +159,26 @@ fn check_root(name: &str, namespace: Option<&str>) -> Result<(), MessageError> {
     Err(MessageError::NotSyncMl(format!("the root element is {}", shortened(name))))
 }
 
+fn check_version(version: &str) -> Result<(), MessageError> {
+    match version.trim() {
+        "1.2" => Ok(()),
+        _ => Err(wrong("VerDTD", "another version", "1.2")),
+    }
+}
+
 fn node(element: Element<'_>) -> Result<Node, MessageError> {
     let mut found = Node::default();
-    let mut name = None;
     for child in element.children {
-        match &*child.name {
-            "NodeName" => name = Some(text(child)?),
+        match child.known_name() {
+            "NodeName" => found.name = text(child)?,
             "Path" => found.path = Some(text(child)?),
             "RTProperties" => found.properties = Some(properties(child)?),
-            // What nodes may be, not what they are.
-            "DFProperties" => {}
             "Node" => found.children.push(node(child)?),
             "Value" => found.value = Some(value(child)?),
-            other => return Err(unexpected("Node", other)),
+            // DFProperties say what nodes may be, not what they are.
+            _ => {}
         }
     }
-    found.name = name.ok_or(MessageError::Missing { parent: "Node", element: "NodeName" })?;
     if found.value.is_some() && !found.children.is_empty() {
         return Err(unexpected("Node", "both Value and Node"));
     }
@@ -192,57 +200,40 @@ fn is_binary(node: &Node) -> bool {
 fn properties(element: Element<'_>) -> Result<Properties, MessageError> {
     let mut found = Properties::default();
     for child in element.children {
-        match &*child.name {
+        match child.known_name() {
             "ACL" => found.acl = Some(text(child)?),
             "Format" => {
-                let format = only_child("Format", child)?;
-                if !FORMATS.contains(&&*format.name) {
-                    return Err(wrong("Format", &format.name, "a format of the DTD"));
-                }
-                found.format = Some(Format::from_word(&format.name));
+                let word = child.children.first().map(Element::known_name);
+                let known = word.filter(|word| FORMATS.contains(word));
+                found.format = known.map(Format::from_word);
             }
             "Title" => found.title = Some(text(child)?),
             "TStamp" => found.time_stamp = Some(text(child)?),
             "Type" => {
-                let kind = only_child("Type", child)?;
-                found.kind = Some(match &*kind.name {
-                    "MIME" => NodeKind::Mime(text(kind)?),
-                    "DDFName" => NodeKind::Object(text(kind)?),
-                    other => return Err(unexpected("Type", other)),
-                });
+                let kind = child.children.into_iter().next().unwrap_or_default();
+                found.kind = match kind.known_name() {
+                    "MIME" => Some(NodeKind::Mime(text(kind)?)),
+                    "DDFName" => Some(NodeKind::Object(text(kind)?)),
+                    _ => None,
+                };
             }
             "VerNo" => found.version = Some(text(child)?),
-            // They follow from the node.
-            "Name" | "Size" => {}
-            other => return Err(unexpected("RTProperties", other)),
+            // Name and Size follow from the node.
+            _ => {}
         }
     }
     Ok(found)
 }
 
-fn only_child<'a>(
-    parent: &'static str,
-    mut element: Element<'a>,
-) -> Result<Element<'a>, MessageError> {
-    match (element.children.pop(), element.children.is_empty()) {
-        (Some(child), true) => Ok(child),
-        (Some(_), false) => Err(unexpected(parent, "more than one element")),
-        (None, _) => Err(MessageError::Missing { parent, element: "its word" }),
-    }
-}
-
 fn text(element: Element<'_>) -> Result<String, MessageError> {
-    match element.children.first() {
-        None => element.content.as_text().map(str::to_owned),
-        Some(child) => Err(unexpected("a text element", &child.name)),
-    }
+    element.content.as_text().map(str::to_owned)
 }
 
 fn value(element: Element<'_>) -> Result<Data, MessageError> {
-    match (element.children.first(), element.content) {
-        (Some(child), _) => Err(unexpected("Value", &child.name)),
-        (None, Content::Text(text)) => Ok(Data::Text(text.into_owned())),
-        (None, Content::Octets(octets)) => Ok(Data::Octets(octets.into_owned())),
+    match (element.children.as_slice(), element.content) {
+        (children @ [_, ..], _) => tree::inner_xml(children).map(Data::Text),
+        ([], Content::Text(text)) => Ok(Data::Text(text.into_owned())),
+        ([], Content::Octets(octets)) => Ok(Data::Octets(octets.into_owned())),
     }
 }
 
@@ -361,17 +352,38 @@ mod tests {
         assert_eq!(parse(text.as_bytes(), Encoding::Xml), Ok(leaf_a()));
         let named = text.replacen('>', " xmlns='syncml:dmddf1.2'>", 1);
         assert_eq!(parse(named.as_bytes(), Encoding::Xml), Ok(leaf_a()));
-        for (from, to, complaint) in [
-            ("1.2", "1.1", "VerDTD is another version, expected 1.2"),
-            ("<chr/>", "<str/>", "Format is str, expected a format of the DTD"),
-            ("<chr/>", "", "Format lacks its word"),
-            ("<NodeName>a</NodeName>", "", "Node lacks NodeName"),
-            ("<Value>x</Value>", "<Values/>", "Node cannot hold Values"),
+        let wrong = text.replace("1.2", "1.1");
+        let error = parse(wrong.as_bytes(), Encoding::Xml).unwrap_err();
+        assert_eq!(error.to_string(), "VerDTD is another version, expected 1.2");
+    }
+
+    // test: oma-dm 8.2
+    #[test]
+    fn an_odd_part_costs_itself_and_not_the_tree() {
+        let text = String::from_utf8(leaf_a().emit(Encoding::Xml)).unwrap();
+        let read = |from: &str, to: &str| {
+            let odd = text.replace(from, to);
+            assert_ne!(odd, text, "{from}");
+            parse(odd.as_bytes(), Encoding::Xml).unwrap()
+        };
+        for (from, to) in [
+            ("<MgmtTree", "<!DOCTYPE MgmtTree SYSTEM 'x'><MgmtTree"),
+            ("<Node>", "<Odd>1</Odd><Node>"),
+            ("<NodeName>", "<Odd/><v:Value xmlns:v='urn:v'>y</v:Value><NodeName>"),
+            ("<RTProperties>", "<RTProperties><Odd/>"),
+            ("<Node>", "<Node v='1'>"),
+            ("</MgmtTree>", "</MgmtTree>\n\0"),
         ] {
-            let wrong = text.replace(from, to);
-            let error = parse(wrong.as_bytes(), Encoding::Xml).unwrap_err();
-            assert_eq!(error.to_string(), complaint);
+            assert_eq!(read(from, to), leaf_a(), "{to}");
         }
+        let properties = |tree: MgmtTree| tree.nodes[0].properties.clone().unwrap();
+        for word in ["", "<str/>", "str"] {
+            assert_eq!(properties(read("<chr/>", word)).format, None, "{word}");
+        }
+        assert_eq!(properties(read("<MIME>text/plain</MIME>", "<X/>")).kind, None);
+        assert_eq!(read("<NodeName>a</NodeName>", "").nodes[0].name, "");
+        let inside = read("<Value>x</Value>", "<Value><a>&lt;</a></Value>");
+        assert_eq!(inside.nodes[0].value, Some(Data::from("<a>&lt;</a>")));
     }
 
     fn words() -> impl Strategy<Value = String> {

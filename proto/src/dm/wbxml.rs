@@ -107,9 +107,6 @@ fn build<'a>(
         while !body.builder.is_complete() {
             body.step(&mut reader)?;
         }
-        if !body.builder.is_cut_short() {
-            reader.finish("the root element")?;
-        }
         Ok(body.builder)
     });
     let malformed = |detail: &str| MessageError::Malformed {

@@ -25,12 +25,12 @@ mod tests;
 /// [`MessageError`] names the element at fault. Whatever the octets are, there is no panic, and
 /// the work is linear in their number.
 pub fn parse(octets: &[u8], limits: &Limits) -> Result<Message, MessageError> {
-    tree::message(read::syncml(octets, limits)?, limits)
+    tree::message(read::syncml(&read::text(octets, limits)?, limits)?, limits)
 }
 
 /// Reads the header of a message, and nothing after it.
 pub(super) fn parse_header(octets: &[u8], limits: &Limits) -> Result<Message, MessageError> {
-    tree::header_alone(read::syncml_header(octets, limits)?)
+    tree::header_alone(read::syncml_header(&read::text(octets, limits)?, limits)?)
 }
 
 /// Writes a message, elements in DTD order.

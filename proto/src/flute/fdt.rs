@@ -19,7 +19,6 @@ mod inflate;
 pub mod mbms;
 mod reader;
 pub mod store;
-mod text;
 
 use mbms::{FileExtensions, InstanceExtensions};
 

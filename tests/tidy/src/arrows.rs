@@ -4,6 +4,7 @@
 //! proto  <-  proto/cli, proto/http  <-  carousel | receiver | dm-bridge  <-  tests
 //! inside proto:  wire, time, ids, crypto  <-  fec  <-  flute
 //!                wire, words, ids, crypto, tune_in  <-  dm
+//!                wire  <-  markup  <-  flute, dm
 //!                fec, crypto  <-  trust
 //! inside a program:  proto  <-  core modules  <-  shell  <-  main
 //! ```
@@ -21,21 +22,22 @@ use crate::{Finding, SourceFile, source::SHARED_SHELLS};
 ///
 /// `wire`, `time`, `ids` and `crypto` are the floor: they may use one another. `generated` holds
 /// the prost types of `schema/*.proto`, which only the two modules that wrap them see.
-const PROTO: [(&str, &[&str]); 17] = [
+const PROTO: [(&str, &[&str]); 18] = [
     ("lib", &[]),
     ("wire", &["time", "ids", "crypto"]),
     ("words", &["wire"]),
+    ("markup", &["wire"]),
     ("time", &["wire", "ids", "crypto"]),
     ("ids", &["wire", "time", "crypto"]),
     ("crypto", &["wire", "time", "ids"]),
     ("tune_in", &["wire", "time", "ids", "crypto"]),
     ("fec", &["wire", "time", "ids", "crypto"]),
-    ("flute", &["wire", "time", "ids", "crypto", "fec"]),
+    ("flute", &["wire", "markup", "time", "ids", "crypto", "fec"]),
     ("sdp", &["wire", "time", "ids"]),
     ("sap", &["wire", "crypto", "sdp"]),
     ("pcap", &["wire"]),
     ("peer", &[]),
-    ("dm", &["wire", "words", "time", "ids", "crypto", "tune_in"]),
+    ("dm", &["wire", "words", "markup", "time", "ids", "crypto", "tune_in"]),
     ("trust", &["wire", "words", "time", "ids", "crypto", "fec", "generated"]),
     ("control", &["wire", "time", "ids", "crypto", "generated"]),
     // Fixtures of tests, behind a feature.

@@ -1,5 +1,5 @@
 //! Octets to message, by way of a tree of elements that is built within its limits: every element is
-//! taken by name, and what is left over is named.
+//! taken by name, and what is left over is skipped.
 
 use std::borrow::Cow;
 
@@ -24,15 +24,13 @@ const CORRELATOR_LENGTH: usize = 64;
 
 /// Elements that DM does not use and old peers send all the same.
 const IGNORED_IN_COMMANDS: &[&str] = &["NoResp", "Lang", "Archive", "SftDel", "Cred"];
-const IGNORED_IN_META: &[&str] = &["FieldLevel", "Anchor", "Version", "EMI", "Mem"];
 
 type Result<T> = std::result::Result<T, MessageError>;
 
 pub(in crate::dm) fn message(root: Element<'_>, limits: &Limits) -> Result<Message> {
-    let mut parts = Parts::new("SyncML", root)?;
+    let mut parts = Parts::new("SyncML", root);
     let header = header(parts.required(HEADER)?)?;
-    let mut body = Parts::new("SyncBody", parts.required("SyncBody")?)?;
-    parts.finish(&[])?;
+    let mut body = Parts::new("SyncBody", parts.required("SyncBody")?);
     let is_final = body.flag("Final")?;
     let mut left = limits.commands;
     let commands = body.commands(&mut left, limits)?;
@@ -41,13 +39,13 @@ pub(in crate::dm) fn message(root: Element<'_>, limits: &Limits) -> Result<Messa
 
 /// Returns the message of a tree that ends with its header.
 pub(in crate::dm) fn header_alone(root: Element<'_>) -> Result<Message> {
-    let mut parts = Parts::new("SyncML", root)?;
+    let mut parts = Parts::new("SyncML", root);
     let header = header(parts.required(HEADER)?)?;
     Ok(Message { header, commands: Vec::new(), is_final: true })
 }
 
 fn header(element: Element<'_>) -> Result<Header> {
-    let mut parts = Parts::new(HEADER, element)?;
+    let mut parts = Parts::new(HEADER, element);
     version("VerDTD", "1.2", &parts.required("VerDTD")?)?;
     version("VerProto", "DM/1.2", &parts.required("VerProto")?)?;
     let header = Header {
@@ -59,7 +57,6 @@ fn header(element: Element<'_>) -> Result<Header> {
         credential: parts.optional("Cred", credential)?,
         meta: parts.optional("Meta", meta)?,
     };
-    parts.finish(&["NoResp"])?;
     Ok(header)
 }
 
@@ -74,7 +71,7 @@ fn version(name: &'static str, expected: &'static str, element: &Element<'_>) ->
 
 fn command(verb: Verb, element: Element<'_>, left: &mut usize, limits: &Limits) -> Result<Command> {
     *left = left.checked_sub(1).ok_or(MessageError::TooManyCommands { limit: limits.commands })?;
-    let mut parts = Parts::new(verb.as_str(), element)?;
+    let mut parts = Parts::new(verb.as_str(), element);
     let id = CommandId(number("CmdID", &parts.required("CmdID")?)?);
     let command = match verb {
         Verb::Status => Command::Status(status(id, &mut parts)?),
@@ -95,7 +92,6 @@ fn command(verb: Verb, element: Element<'_>, left: &mut usize, limits: &Limits) 
             });
         }
     };
-    parts.finish(IGNORED_IN_COMMANDS)?;
     Ok(command)
 }
 
@@ -171,7 +167,7 @@ fn correlator(parts: &mut Parts<'_>) -> Result<Option<Correlator>> {
 
 /// Reads an item; `common` is the Meta that applies to all items of its command.
 fn item(element: Element<'_>, common: Option<&Meta>) -> Result<Item> {
-    let mut parts = Parts::new("Item", element)?;
+    let mut parts = Parts::new("Item", element);
     let meta = parts.optional("Meta", meta)?;
     let format = |meta: &Meta| meta.format.clone();
     let format = meta.as_ref().and_then(format).or_else(|| common.and_then(format));
@@ -182,38 +178,33 @@ fn item(element: Element<'_>, common: Option<&Meta>) -> Result<Item> {
         meta,
         more_data: parts.flag("MoreData")?,
     };
-    parts.finish(&["SourceParent", "TargetParent"])?;
     Ok(item)
 }
 
 fn location(parent: &'static str, element: Element<'_>) -> Result<Location> {
-    let mut parts = Parts::new(parent, element)?;
+    let mut parts = Parts::new(parent, element);
     let uri = word(parts.required("LocURI")?)?;
     let name = parts.optional("LocName", word)?;
-    parts.finish(&[])?;
     Ok(Location { uri, name })
 }
 
 fn credential(element: Element<'_>) -> Result<Credential> {
-    let mut parts = Parts::new("Cred", element)?;
+    let mut parts = Parts::new("Cred", element);
     let meta = parts.optional("Meta", meta)?.unwrap_or_default();
     let data = word(parts.required("Data")?)?;
-    parts.finish(&[])?;
     Ok(Credential { meta, data })
 }
 
 fn challenge(element: Element<'_>) -> Result<Challenge> {
-    let mut parts = Parts::new("Chal", element)?;
+    let mut parts = Parts::new("Chal", element);
     let meta = meta(parts.required("Meta")?)?;
-    parts.finish(&[])?;
     Ok(Challenge { meta })
 }
 
 fn meta(element: Element<'_>) -> Result<Meta> {
-    let mut parts = Parts::new("Meta", element)?;
+    let mut parts = Parts::new("Meta", element);
     if let Some(wrapped) = parts.take("MetInf")? {
-        parts.finish(&[])?;
-        parts = Parts::new("MetInf", wrapped)?;
+        parts = Parts::new("MetInf", wrapped);
     }
     let size = |name| move |element: Element| number(name, &element);
     let meta = Meta {
@@ -225,7 +216,6 @@ fn meta(element: Element<'_>) -> Result<Meta> {
         max_message_size: parts.optional("MaxMsgSize", size("MaxMsgSize"))?,
         max_object_size: parts.optional("MaxObjSize", size("MaxObjSize"))?,
     };
-    parts.finish(IGNORED_IN_META)?;
     Ok(meta)
 }
 
@@ -234,9 +224,7 @@ fn meta(element: Element<'_>) -> Result<Meta> {
 // spec: oma-dm 8 (opaque)
 fn data(element: Element<'_>, format: Option<&Format>) -> Result<Data> {
     if format == Some(&Format::Xml) && !element.children.is_empty() {
-        let mut text = String::new();
-        element.children.iter().try_for_each(|child| quote(child, &mut text))?;
-        return Ok(Data::Text(text));
+        return inner_xml(&element.children).map(Data::Text);
     }
     let octets = match leaf("Data", element)? {
         Content::Text(text) => return Ok(Data::Text(text.into_owned())),
@@ -252,7 +240,13 @@ fn data(element: Element<'_>, format: Option<&Format>) -> Result<Data> {
     })
 }
 
-/// Writes an element that stood inside `Data` as the text that stands for it.
+/// Returns the elements that stood inside `Data` as the text that stands for them.
+pub(in crate::dm) fn inner_xml(elements: &[Element<'_>]) -> Result<String> {
+    let mut text = String::new();
+    elements.iter().try_for_each(|element| quote(element, &mut text))?;
+    Ok(text)
+}
+
 fn quote(element: &Element<'_>, out: &mut String) -> Result<()> {
     let name = &element.name;
     out.push_str(&format!("<{name}>{}", escape(element.content.as_text()?.trim())));
@@ -293,26 +287,21 @@ fn number<N: std::str::FromStr>(name: &'static str, element: &Element<'_>) -> Re
     })
 }
 
-/// The content of an element, removed by name.
+/// The content of an element, removed by name; the remainder is skipped, as text between elements is.
+// spec: oma-dm 8.2 (unknown elements)
 struct Parts<'a> {
     parent: &'static str,
     children: Vec<Element<'a>>,
 }
 
 impl<'a> Parts<'a> {
-    fn new(parent: &'static str, element: Element<'a>) -> Result<Self> {
-        match element.content.as_text()?.trim() {
-            "" => Ok(Self { parent, children: element.children }),
-            text => Err(MessageError::Unexpected {
-                parent,
-                found: format!("the text {}", shortened(text)),
-            }),
-        }
+    fn new(parent: &'static str, element: Element<'a>) -> Self {
+        Self { parent, children: element.children }
     }
 
     /// Takes the one child of this name, if there is one.
     fn take(&mut self, name: &'static str) -> Result<Option<Element<'a>>> {
-        let mut found = self.children.extract_if(.., |child| child.name == name);
+        let mut found = self.children.extract_if(.., |child| child.known_name() == name);
         let first = found.next();
         match found.next() {
             None => Ok(first),
@@ -338,7 +327,7 @@ impl<'a> Parts<'a> {
         name: &'static str,
         read: impl FnMut(Element<'a>) -> Result<T>,
     ) -> Result<Vec<T>> {
-        self.children.extract_if(.., |child| child.name == name).map(read).collect()
+        self.children.extract_if(.., |child| child.known_name() == name).map(read).collect()
     }
 
     fn items(&mut self, common: Option<&Meta>) -> Result<Vec<Item>> {
@@ -355,7 +344,7 @@ impl<'a> Parts<'a> {
     }
 
     fn ignore(&mut self, names: &[&str]) {
-        self.children.retain(|child| !names.contains(&child.name.as_ref()));
+        self.children.retain(|child| !names.contains(&child.known_name()));
     }
 
     /// Reads all that is left as commands, in their order.
@@ -367,17 +356,6 @@ impl<'a> Parts<'a> {
         };
         self.children.into_iter().map(read).collect()
     }
-
-    /// Rejects the first element that was not read.
-    fn finish(mut self, ignored: &[&str]) -> Result<()> {
-        self.ignore(ignored);
-        match self.children.first() {
-            None => Ok(()),
-            Some(child) => {
-                Err(MessageError::Unexpected { parent: self.parent, found: shortened(&child.name) })
-            }
-        }
-    }
 }
 
 /// An element: its local name, its own content, the elements inside it. What can be borrowed from
@@ -385,8 +363,17 @@ impl<'a> Parts<'a> {
 #[derive(Debug, Default)]
 pub(in crate::dm) struct Element<'a> {
     pub(in crate::dm) name: Cow<'a, str>,
+    /// Set for an element of a vendor, whatever its name.
+    is_foreign: bool,
     pub(in crate::dm) content: Content<'a>,
     pub(in crate::dm) children: Vec<Self>,
+}
+
+impl Element<'_> {
+    /// Returns the name that the standard gives the element; empty for that of a vendor.
+    pub(in crate::dm) fn known_name(&self) -> &str {
+        if self.is_foreign { "" } else { &self.name }
+    }
 }
 
 /// The content of an element besides other elements.
@@ -459,22 +446,26 @@ impl<'a> Builder<'a> {
         builder
     }
 
-    /// Returns whether the remaining octets are not read.
-    pub(in crate::dm) const fn is_cut_short(&self) -> bool {
-        self.last.is_some() && self.root.is_some()
-    }
-
     /// Returns whether no element is open.
     pub(in crate::dm) const fn is_outside(&self) -> bool {
         self.open.is_empty()
     }
 
-    /// Returns whether the root element has been closed.
+    /// Returns whether the root element has been closed; the octets after it are not read.
     pub(in crate::dm) const fn is_complete(&self) -> bool {
         self.root.is_some()
     }
 
     pub(in crate::dm) fn open(&mut self, name: Cow<'a, str>) -> Result<()> {
+        self.open_element(Element { name, ..Element::default() })
+    }
+
+    /// Opens an element of a vendor.
+    pub(in crate::dm) fn open_foreign(&mut self, name: Cow<'a, str>) -> Result<()> {
+        self.open_element(Element { name, is_foreign: true, ..Element::default() })
+    }
+
+    fn open_element(&mut self, element: Element<'a>) -> Result<()> {
         if self.open.len() >= self.limits.depth {
             return Err(MessageError::TooDeep { limit: self.limits.depth });
         }
@@ -482,14 +473,15 @@ impl<'a> Builder<'a> {
             return Err(MessageError::TooManyElements { limit: self.limits.elements });
         }
         self.elements += 1;
-        self.open.push(Element { name, ..Element::default() });
+        self.open.push(element);
         Ok(())
     }
 
     /// Closes the innermost open element; there must be one.
     pub(in crate::dm) fn close(&mut self) {
         let Some(closed) = self.open.pop() else { return };
-        let is_last = self.open.len() == 1 && self.last.is_some_and(|last| closed.name == last);
+        let is_last =
+            self.open.len() == 1 && self.last.is_some_and(|last| closed.known_name() == last);
         match self.open.last_mut() {
             Some(parent) => parent.children.push(closed),
             None => self.root = Some(closed),

@@ -3,54 +3,69 @@
 use std::borrow::Cow;
 
 use quick_xml::{
-    Reader,
-    events::{BytesDecl, BytesStart, Event},
+    NsReader,
+    events::{BytesStart, Event},
+    name::ResolveResult,
 };
 
-use crate::dm::{
-    encoding::read::{Builder, Element, is_xml_char, shortened},
-    message::{Limits, MessageError, SYNCML_NAMESPACE},
+use crate::{
+    dm::{
+        encoding::read::{Builder, Element, is_xml_char, shortened},
+        message::{Limits, MessageError},
+    },
+    markup,
 };
 
-/// Reads exactly one root element, which must be SyncML 1.2.
-pub(super) fn syncml<'a>(octets: &'a [u8], limits: &Limits) -> Result<Element<'a>, MessageError> {
-    elements(octets, limits, &check_syncml)
+/// Returns the text of a document.
+// spec: oma-dm 8.2 (encodings)
+pub(in crate::dm) fn text<'a>(
+    octets: &'a [u8],
+    limits: &Limits,
+) -> Result<Cow<'a, str>, MessageError> {
+    let fits = |found, limit| match found <= limit {
+        true => Ok(()),
+        false => Err(MessageError::TooLarge { found, limit }),
+    };
+    fits(octets.len(), limits.message_bytes)?;
+    let text = markup::decode("message", octets).map_err(|_| MessageError::NotUtf8)?;
+    // In UTF-16 a document is shorter than its text.
+    fits(text.len(), limits.message_bytes)?;
+    Ok(text)
+}
+
+/// Reads one root element, which must be SyncML.
+pub(super) fn syncml<'a>(text: &'a str, limits: &Limits) -> Result<Element<'a>, MessageError> {
+    elements(text, limits, &check_syncml)
 }
 
 /// Reads the root element up to the end of the header.
 pub(super) fn syncml_header<'a>(
-    octets: &'a [u8],
+    text: &'a str,
     limits: &Limits,
 ) -> Result<Element<'a>, MessageError> {
-    build(octets, limits, &check_syncml, Builder::of_header(*limits))
+    build(text, &check_syncml, Builder::of_header(*limits))
 }
 
 /// A check of the root element, by its name and its namespace.
 type RootCheck<'a> = &'a dyn Fn(&str, Option<&str>) -> Result<(), MessageError>;
 
-/// Reads exactly one root element.
+/// Reads one root element, and nothing after it.
 pub(in crate::dm) fn elements<'a>(
-    octets: &'a [u8],
+    text: &'a str,
     limits: &Limits,
     check_root: RootCheck<'_>,
 ) -> Result<Element<'a>, MessageError> {
-    build(octets, limits, check_root, Builder::new(*limits))
+    build(text, check_root, Builder::new(*limits))
 }
 
 fn build<'a>(
-    octets: &'a [u8],
-    limits: &Limits,
+    text: &'a str,
     check_root: RootCheck<'_>,
     builder: Builder<'a>,
 ) -> Result<Element<'a>, MessageError> {
-    if octets.len() > limits.message_bytes {
-        return Err(MessageError::TooLarge { found: octets.len(), limit: limits.message_bytes });
-    }
-    let text = std::str::from_utf8(octets).map_err(|_| MessageError::NotUtf8)?;
-    let text = text.strip_prefix('\u{feff}').unwrap_or(text);
-    let mut reader = Reader::from_str(text);
-    let mut events = EventReader { source: text, builder, check_root };
-    while !events.builder.is_cut_short() {
+    let mut reader = NsReader::from_str(text);
+    let mut events = EventReader { source: text, builder, check_root, namespace: Vec::new() };
+    while !events.builder.is_complete() {
         let event = reader.read_event().map_err(|error| malformed(&reader, error))?;
         if matches!(event, Event::Eof) {
             break;
@@ -60,7 +75,7 @@ fn build<'a>(
     events.builder.finish().ok_or_else(|| malformed(&reader, "the end is missing"))
 }
 
-fn malformed(reader: &Reader<&[u8]>, detail: impl ToString) -> MessageError {
+fn malformed(reader: &NsReader<&[u8]>, detail: impl ToString) -> MessageError {
     let detail = shortened(&detail.to_string());
     MessageError::Malformed { offset: reader.buffer_position(), detail }
 }
@@ -69,10 +84,12 @@ struct EventReader<'a, 'c> {
     source: &'a str,
     builder: Builder<'a>,
     check_root: RootCheck<'c>,
+    /// The namespace of the root element.
+    namespace: Vec<u8>,
 }
 
 impl<'a> EventReader<'a, '_> {
-    fn take(&mut self, event: Event<'a>, reader: &Reader<&[u8]>) -> Result<(), MessageError> {
+    fn take(&mut self, event: Event<'a>, reader: &NsReader<&[u8]>) -> Result<(), MessageError> {
         match event {
             Event::Start(start) => self.start(&start, ">", reader),
             Event::Empty(start) => {
@@ -92,18 +109,19 @@ impl<'a> EventReader<'a, '_> {
                 self.text(text.decode().map_err(|_| MessageError::NotUtf8)?, reader)
             }
             Event::GeneralRef(reference) => {
-                let name = reference.decode().map_err(|_| MessageError::NotUtf8)?;
-                let character = match reference.resolve_char_ref() {
-                    Ok(Some(character)) => Some(character),
-                    Ok(None) => predefined(&name),
-                    Err(error) => return Err(malformed(reader, error)),
-                };
-                let character = character.ok_or_else(|| MessageError::Entity(shortened(&name)))?;
+                let character = markup::character("reference", &reference)
+                    .map_err(|error| malformed(reader, error))?;
+                let name = || String::from_utf8_lossy(&reference).into_owned();
+                let character =
+                    character.ok_or_else(|| MessageError::Entity(shortened(&name())))?;
                 self.text(character.to_string().into(), reader)
             }
-            Event::Decl(declaration) => declared_utf8(&declaration),
+            Event::DocType(document_type) if self.builder.is_outside() => {
+                markup::check_document_type("message", &document_type)
+                    .map_err(|_| MessageError::DocumentType)
+            }
             Event::DocType(_) => Err(MessageError::DocumentType),
-            Event::Comment(_) | Event::PI(_) | Event::Eof => Ok(()),
+            Event::Decl(_) | Event::Comment(_) | Event::PI(_) | Event::Eof => Ok(()),
         }
     }
 
@@ -111,16 +129,32 @@ impl<'a> EventReader<'a, '_> {
         &mut self,
         start: &BytesStart<'_>,
         end: &str,
-        reader: &Reader<&[u8]>,
+        reader: &NsReader<&[u8]>,
     ) -> Result<(), MessageError> {
         let name = self.local_name(start, end, reader)?;
+        let namespace = match reader.resolver().resolve_element(start.name()).0 {
+            ResolveResult::Bound(namespace) => namespace.into_inner(),
+            // Peers leave out declarations.
+            ResolveResult::Unbound | ResolveResult::Unknown(_) => b"",
+        };
         if self.builder.is_outside() {
-            if self.builder.is_complete() {
-                return Err(malformed(reader, "a second root element"));
-            }
-            (self.check_root)(&name, namespace(start).as_deref())?;
+            let declared = (!namespace.is_empty()).then(|| String::from_utf8_lossy(namespace));
+            (self.check_root)(&name, declared.as_deref())?;
+            self.namespace = namespace.to_vec();
         }
-        self.builder.open(name)
+        if self.is_own(namespace) {
+            self.builder.open(name)
+        } else {
+            self.builder.open_foreign(name)
+        }
+    }
+
+    /// Returns whether a namespace is one of the document, and not that of a vendor.
+    // spec: oma-dm 8.2 (elements of vendors)
+    fn is_own(&self, namespace: &[u8]) -> bool {
+        const FAMILY: &[u8] = b"syncml:";
+        let head = namespace.get(..FAMILY.len()).unwrap_or_default();
+        namespace.is_empty() || namespace == self.namespace || head.eq_ignore_ascii_case(FAMILY)
     }
 
     /// Returns the name as it stands in the source, before the place that the reader has come to.
@@ -128,7 +162,7 @@ impl<'a> EventReader<'a, '_> {
         &self,
         start: &BytesStart<'_>,
         end: &str,
-        reader: &Reader<&[u8]>,
+        reader: &NsReader<&[u8]>,
     ) -> Result<Cow<'a, str>, MessageError> {
         let local = start.local_name().into_inner();
         let name = std::str::from_utf8(local).map_err(|_| MessageError::NotUtf8)?;
@@ -142,7 +176,7 @@ impl<'a> EventReader<'a, '_> {
         Ok(found.unwrap_or_else(|| Cow::Owned(name.to_owned())))
     }
 
-    fn text(&mut self, text: Cow<'a, str>, reader: &Reader<&[u8]>) -> Result<(), MessageError> {
+    fn text(&mut self, text: Cow<'a, str>, reader: &NsReader<&[u8]>) -> Result<(), MessageError> {
         if !text.chars().all(is_xml_char) {
             return Err(malformed(reader, "a character that XML cannot carry"));
         }
@@ -153,47 +187,15 @@ impl<'a> EventReader<'a, '_> {
     }
 }
 
-fn predefined(name: &str) -> Option<char> {
-    match name {
-        "lt" => Some('<'),
-        "gt" => Some('>'),
-        "amp" => Some('&'),
-        "apos" => Some('\''),
-        "quot" => Some('"'),
-        _ => None,
-    }
-}
-
-fn declared_utf8(declaration: &BytesDecl<'_>) -> Result<(), MessageError> {
-    match declaration.encoding() {
-        None => Ok(()),
-        Some(Ok(name)) if name.eq_ignore_ascii_case(b"utf-8") => Ok(()),
-        Some(Ok(_) | Err(_)) => Err(MessageError::NotUtf8),
-    }
-}
-
-/// Returns the namespace that a root element declares for itself, whatever prefix it uses.
-fn namespace(start: &BytesStart<'_>) -> Option<String> {
-    let declares = match start.name().prefix() {
-        Some(prefix) => [b"xmlns:", prefix.into_inner()].concat(),
-        None => b"xmlns".to_vec(),
-    };
-    start
-        .attributes()
-        .filter_map(Result::ok)
-        .find(|attribute| attribute.key.into_inner() == declares)
-        .map(|attribute| String::from_utf8_lossy(&attribute.value).into_owned())
-}
-
+// Which version it is, `VerDTD` says.
 fn check_syncml(name: &str, namespace: Option<&str>) -> Result<(), MessageError> {
     if name != "SyncML" {
         return Err(MessageError::NotSyncMl(format!("the root element is {}", shortened(name))));
     }
     match namespace {
-        Some(found) if found.eq_ignore_ascii_case(SYNCML_NAMESPACE) => Ok(()),
-        Some(found) => {
+        Some(found) if !found.to_ascii_uppercase().starts_with("SYNCML:SYNCML") => {
             Err(MessageError::NotSyncMl(format!("its namespace is {}", shortened(found))))
         }
-        None => Err(MessageError::NotSyncMl("the root element has no namespace".to_owned())),
+        Some(_) | None => Ok(()),
     }
 }

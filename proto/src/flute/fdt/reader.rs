@@ -5,7 +5,6 @@ use std::{borrow::Cow, collections::BTreeSet, str::FromStr};
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use quick_xml::{
     NsReader,
-    escape::resolve_predefined_entity,
     events::{BytesRef, BytesStart, Event},
     name::ResolveResult,
 };
@@ -13,7 +12,6 @@ use quick_xml::{
 use super::{
     FdtInstance, FileEntry, MAX_ATTRIBUTE_BYTES, MAX_ATTRIBUTES, MAX_BYTES, MAX_DEPTH, MAX_FILES,
     mbms::{self, CacheControl, FileExtensions, InstanceExtensions, MAX_VALUES},
-    text,
 };
 use crate::{
     fec::{
@@ -21,13 +19,16 @@ use crate::{
         oti::{NoCodeOti, Oti, RaptorQOti, RaptorQParameters},
     },
     ids::Toi,
+    markup,
     wire::WireError,
 };
 
 /// Parses an instance; see [`FdtInstance::parse`].
 pub(super) fn parse(document: &[u8]) -> Result<FdtInstance, WireError> {
     limit("FDT instance", document.len(), MAX_BYTES)?;
-    Parser::new(&text::decode(document)?).run()
+    let text = markup::decode("FDT instance", document)?;
+    limit("FDT instance", text.len(), MAX_BYTES)?;
+    Parser::new(&text).run()
 }
 
 /// Rejects a size beyond its limit.
@@ -209,9 +210,8 @@ impl<'a> Parser<'a> {
                     self.end()?;
                 }
                 Event::End(_) => self.end()?,
-                Event::DocType(_) => {
-                    let expected = "no document type";
-                    return Err(WireError::invalid("FDT instance", "DOCTYPE", expected));
+                Event::DocType(document_type) => {
+                    markup::check_document_type("FDT instance", &document_type)?;
                 }
                 Event::Text(text) if self.open.is_empty() && is_blank(&text) => {}
                 Event::Text(text) => self.take_text(&text)?,
@@ -300,19 +300,11 @@ impl<'a> Parser<'a> {
     }
 
     fn take_reference(&mut self, reference: &BytesRef<'_>) -> Result<(), WireError> {
-        let unknown = || {
+        let character = markup::character("reference", reference)?.ok_or_else(|| {
             let found = String::from_utf8_lossy(reference).into_owned();
             WireError::invalid("reference", found, "a character or an entity of XML itself")
-        };
-        let character = reference.resolve_char_ref().map_err(|_| unknown())?;
-        let resolved = match character {
-            Some(character) => character.to_string(),
-            None => {
-                let name = std::str::from_utf8(reference).map_err(|_| unknown())?;
-                resolve_predefined_entity(name).ok_or_else(unknown)?.to_owned()
-            }
-        };
-        self.take_text(resolved.as_bytes())
+        })?;
+        self.take_text(character.encode_utf8(&mut [0; 4]).as_bytes())
     }
 
     /// Keeps a value of 3GPP.
