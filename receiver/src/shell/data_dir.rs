@@ -100,6 +100,7 @@ impl DataDir {
         for path in [path.to_owned(), path.join(FILES), path.join(OBJECTS)] {
             disk.make_directory(&path).map_err(failed(&path))?;
         }
+        // The rename of a killed process is visible before it would survive a power cut.
         disk.sync_directory(path).map_err(failed(path))?;
         // Each time: an earlier run may have failed before this. The parents may be new, too.
         let made = std::iter::once(path).chain(missing.into_iter().skip(1));
@@ -268,17 +269,6 @@ impl DataDir {
     pub fn read_floors(&self) -> Result<Option<Vec<u8>>, StorageError> {
         read_limited(&*self.disk, &self.path.join(FLOORS), FLOORS_BYTES)
             .map_err(StorageError::while_doing("read the floors"))
-    }
-
-    /// Makes the floors durable that [`Self::read_floors`] returned: the rename of a killed process
-    /// is visible before it would survive a power cut.
-    ///
-    /// # Errors
-    ///
-    /// Any error of the sync; whether the floors are on disk is unknown then.
-    pub fn sync_floors(&self) -> Result<(), StorageError> {
-        let synced = self.disk.sync_directory(&self.path);
-        synced.map_err(StorageError::while_doing("sync the floors"))
     }
 
     /// Writes the floors atomically, into the reserved space where there is some, and syncs them.

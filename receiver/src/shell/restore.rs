@@ -70,14 +70,7 @@ pub fn restore(
         tracing::warn!(floors = ?on_disk, "the trust state was set by a person");
     }
     let floors = match to_write {
-        None => match directory.sync_floors() {
-            Ok(()) => on_disk,
-            // They count, and are written again with the next journal.
-            Err(error) => {
-                tracing::warn!(%error, "the floors may not survive a power cut");
-                None
-            }
-        },
+        None => on_disk,
         Some(made) => match directory.write_floors(&made.emit()) {
             Ok(()) => Some(made),
             // They are written before the next journal.

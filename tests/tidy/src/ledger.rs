@@ -206,17 +206,24 @@ pub fn matched(files: &[SourceFile], ledgers: &BTreeMap<String, Ledger>) -> Vec<
         let path = path_of(&key.0);
         let code: BTreeSet<_> = rules.get(key).into_iter().flatten().map(|tag| &tag.path).collect();
         if code != claim.code {
-            let what = format!("{}: code is {code:?}", key.1);
+            let what = format!("{}: code {}", key.1, difference(&code, &claim.code));
             findings.push(Finding::new(&path, 0, what));
         }
         let found = tests.get(key).into_iter().flatten();
         let found: BTreeSet<_> = found.filter_map(|tag| tag.test.as_ref()).collect();
         if found != claim.test {
-            let what = format!("{}: test is {found:?}", key.1);
+            let what = format!("{}: test {}", key.1, difference(&found, &claim.test));
             findings.push(Finding::new(&path, 0, what));
         }
     }
     findings
+}
+
+/// Returns the entries that the ledger lacks, and those that nothing in the sources has.
+fn difference(sources: &BTreeSet<&String>, ledger: &BTreeSet<&String>) -> String {
+    let missing: Vec<_> = sources.difference(ledger).collect();
+    let unknown: Vec<_> = ledger.difference(sources).collect();
+    format!("lacks {missing:?}; names {unknown:?}, which nothing in the sources has")
 }
 
 /// Files and tests of all rows of a section.
