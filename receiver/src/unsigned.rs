@@ -174,7 +174,7 @@ impl UnsignedReceiver {
                 self.on_descriptions(now.mono, (source, tsi), changes);
             }
             Ok(FdtEvent::Expired { .. }) => self.stats.fdt_expired += 1,
-            Ok(FdtEvent::Instance { id, contradicted }) => {
+            Ok(FdtEvent::Instance { id, contradicted, .. }) => {
                 let count = u64::try_from(contradicted.len()).unwrap_or(u64::MAX);
                 self.stats.contradicting += count;
                 let is_refused = |toi| {

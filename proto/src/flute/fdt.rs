@@ -35,9 +35,7 @@ const NAMESPACE_SCHEMA_VERSION: &str = "urn:3gpp:metadata:2009:MBMS:schemaVersio
 const MBMS_SCHEMA_VERSION: u32 = 4;
 
 /// Largest FDT instance that is read, in octets.
-pub const MAX_BYTES: usize = 64 * 1024;
-/// Most files of an instance.
-pub const MAX_FILES: usize = 64;
+pub const MAX_BYTES: usize = 1 << 20;
 /// Deepest nesting of elements.
 pub const MAX_DEPTH: usize = 8;
 /// Longest attribute value, in octets as written.

@@ -2,7 +2,7 @@
 
 use proto::{
     fixtures::unsigned,
-    flute::fdt::{FdtInstance, MAX_ATTRIBUTE_BYTES, MAX_BYTES, MAX_FILES, mbms},
+    flute::fdt::{FdtInstance, MAX_ATTRIBUTE_BYTES, MAX_BYTES, mbms},
     ids::Toi,
 };
 
@@ -10,7 +10,6 @@ use proto::{
 pub fn run(document: &[u8]) {
     let Ok(instance) = FdtInstance::parse(document) else { return };
     assert!(document.len() <= MAX_BYTES);
-    assert!(instance.files.len() <= MAX_FILES);
     for file in &instance.files {
         assert!(file.toi != Toi::FDT);
         if let Ok(Some(oti)) = file.parameters(None) {

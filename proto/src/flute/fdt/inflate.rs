@@ -27,7 +27,7 @@ pub(super) fn inflate(encoding: u8, octets: &[u8]) -> Result<Cow<'_, [u8]>, Wire
 }
 
 fn drain(decoder: impl Read) -> Result<Cow<'static, [u8]>, WireError> {
-    let limit = u64::try_from(MAX_BYTES).expect("64 KiB");
+    let limit = u64::try_from(MAX_BYTES).expect("1 MiB");
     let mut out = Vec::new();
     decoder
         .take(limit + 1)

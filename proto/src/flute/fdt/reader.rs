@@ -10,7 +10,7 @@ use quick_xml::{
 };
 
 use super::{
-    FdtInstance, FileEntry, MAX_ATTRIBUTE_BYTES, MAX_ATTRIBUTES, MAX_BYTES, MAX_DEPTH, MAX_FILES,
+    FdtInstance, FileEntry, MAX_ATTRIBUTE_BYTES, MAX_ATTRIBUTES, MAX_BYTES, MAX_DEPTH,
     mbms::{self, CacheControl, FileExtensions, InstanceExtensions, MAX_VALUES},
 };
 use crate::{
@@ -352,7 +352,6 @@ impl<'a> Parser<'a> {
     }
 
     fn file(&mut self, element: &BytesStart<'_>) -> Result<(), WireError> {
-        limit("number of files of the FDT instance", self.files.len() + 1, MAX_FILES)?;
         let mut common = Common::default();
         let mut extensions = FileExtensions::default();
         let (mut toi, mut content_location, mut content_md5) = (None, None, None);

@@ -1,6 +1,8 @@
 //! The tables that a receiver holds: packets of TOI 0 in, the entry of an object out.
 //!
-//! An instance never changes: whatever else arrives under its id before it expires is a repeat.
+//! An instance does not change until it expires, by the standard. Several deployed senders rewrite
+//! the expiry or the list of files under one id, and a sender that starts again begins with the ids
+//! that it had: the octets of each repetition are compared, and other ones replace the instance.
 //! Ids may leave gaps and wrap; the logically higher one is newer. All memory has a limit, and a
 //! sender that breaks one loses its own tables only: one store serves one session.
 
@@ -9,14 +11,20 @@ mod assembly;
 use std::collections::BTreeMap;
 
 use super::{FdtInstance, FileEntry};
-use crate::{flute::alc::Packet, ids::Toi, time::Utc, wire::WireError};
+use crate::{
+    crypto::{Hash16, h16},
+    flute::alc::Packet,
+    ids::Toi,
+    time::Utc,
+    wire::WireError,
+};
 
 use assembly::Assembly;
 
 /// The limits of a store.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Limits {
-    /// Instances; each has at most [`super::MAX_FILES`] files.
+    /// Instances; each has at most [`super::MAX_BYTES`] octets.
     pub instances: usize,
     /// Instances whose symbols are still being collected.
     pub assemblies: usize,
@@ -33,7 +41,7 @@ impl Default for Limits {
 pub enum FdtEvent {
     /// It had no symbol, or its instance is not complete yet.
     Collected,
-    /// Its instance is held already.
+    /// It completed an instance that is held already, with the same octets.
     Repeated,
     /// It completed an instance.
     Instance {
@@ -42,6 +50,8 @@ pub enum FdtEvent {
         /// Objects that this instance describes otherwise than an earlier one that is held: a
         /// sender may not do that, so their received symbols may be wrong.
         contradicted: Vec<Toi>,
+        /// Set when the id was held with other octets, which a sender may not do.
+        rewritten: Option<Rewrite>,
     },
     /// It completed an instance that had expired, which is dropped.
     Expired {
@@ -53,6 +63,15 @@ pub enum FdtEvent {
     Late(Box<HeldInstance>),
 }
 
+/// The difference between an instance and the one that was held under its id.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Rewrite {
+    /// The files are the same.
+    Expiry,
+    /// The files are others.
+    Files,
+}
+
 /// One instance that is held.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct HeldInstance {
@@ -62,6 +81,8 @@ pub struct HeldInstance {
     pub expires: Utc,
     /// Its content.
     pub instance: FdtInstance,
+    /// Hash of its document.
+    digest: Hash16,
 }
 
 /// The tables of one session.
@@ -106,17 +127,19 @@ impl FdtStore {
             });
         }
         let id = header.instance_id;
-        if self.held.iter().any(|held| held.id == id) {
-            return Ok(FdtEvent::Repeated);
-        }
         let oti = packet.extensions.fti(packet.header.codepoint)?;
         let encoding = packet.extensions.content_encoding();
         let complete = self.assembly(id).push(oti, encoding, payload);
         match complete {
             Ok(None) => Ok(FdtEvent::Collected),
-            Ok(Some(instance)) => {
+            Ok(Some(document)) => {
                 self.assemblies.remove(&id);
-                Ok(self.hold(now, id, instance))
+                let digest = h16(&[&document]);
+                if self.held.iter().any(|held| held.id == id && held.digest == digest) {
+                    return Ok(FdtEvent::Repeated);
+                }
+                let instance = FdtInstance::parse(&document)?;
+                Ok(self.hold(now, id, instance, digest))
             }
             Err(error) => {
                 self.assemblies.remove(&id);
@@ -129,6 +152,18 @@ impl FdtStore {
     pub fn expire(&mut self, now: Utc) {
         // spec: rfc6726 3.3 (an expired instance says nothing about packets that come later)
         self.held.retain(|held| now < held.expires);
+    }
+
+    /// Forgets all instances, held or collected, other than `id`: those of a session that is over.
+    pub fn keep_only(&mut self, id: u32) {
+        self.held.retain(|held| held.id == id);
+        self.assemblies.retain(|collected, _| *collected == id);
+    }
+
+    /// Returns whether symbols of an instance were received that is not held.
+    #[must_use]
+    pub fn is_collecting(&self) -> bool {
+        self.assemblies.keys().any(|id| self.held.iter().all(|held| held.id != *id))
     }
 
     /// Returns the instances that have not expired, newest first.
@@ -193,7 +228,7 @@ impl FdtStore {
         self.assemblies.entry(id).or_insert_with(|| Assembly::new(self.begun))
     }
 
-    fn hold(&mut self, now: Utc, id: u32, instance: FdtInstance) -> FdtEvent {
+    fn hold(&mut self, now: Utc, id: u32, instance: FdtInstance, digest: Hash16) -> FdtEvent {
         let expires = instance.expires(now);
         if expires <= now {
             return FdtEvent::Expired { id };
@@ -204,20 +239,30 @@ impl FdtStore {
             .filter(|file| self.entry(now, file.toi).is_some_and(|held| contradict(held, file)))
             .map(|file| file.toi)
             .collect();
+        // spec: rfc6726 3.4.1 (another instance under the id of one that has not expired is an
+        // error of the sender, whose handling is left open: the later one counts)
+        let before = self.held.iter().position(|held| held.id == id);
+        let rewritten = before.map(|at| self.held.remove(at)).map(|before| {
+            match before.instance.files == instance.files {
+                true => Rewrite::Expiry,
+                false => Rewrite::Files,
+            }
+        });
         let place = self.held.iter().position(|held| is_newer(id, held.id));
         let place = place.unwrap_or(self.held.len());
         if place >= self.limits.instances {
-            return FdtEvent::Late(Box::new(HeldInstance { id, expires, instance }));
+            return FdtEvent::Late(Box::new(HeldInstance { id, expires, instance, digest }));
         }
-        self.held.insert(place, HeldInstance { id, expires, instance });
+        self.held.insert(place, HeldInstance { id, expires, instance, digest });
         self.held.truncate(self.limits.instances);
-        FdtEvent::Instance { id, contradicted }
+        FdtEvent::Instance { id, contradicted, rewritten }
     }
 }
 
 /// Returns whether `id` is logically higher than `other`: ids have 20 bits and wrap.
 // spec: rfc6726 3.4.1 (wrapped ids count as higher)
-const fn is_newer(id: u32, other: u32) -> bool {
+#[must_use]
+pub const fn is_newer(id: u32, other: u32) -> bool {
     let distance = id.wrapping_sub(other) & 0x000f_ffff;
     distance != 0 && distance < 1 << 19
 }

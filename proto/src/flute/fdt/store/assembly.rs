@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, btree_map::Entry};
 
-use super::super::{FdtInstance, MAX_BYTES, inflate::inflate};
+use super::super::{MAX_BYTES, inflate::inflate};
 use crate::{
     fec::{codec::BlockDecoder as _, nocode, oti::Oti, raptorq_crate},
     flute::alc::{Payload, PayloadId},
@@ -11,7 +11,7 @@ use crate::{
 };
 
 /// Most source symbols of an instance.
-const MAX_SYMBOLS: u64 = 4096;
+const MAX_SYMBOLS: u64 = 16_384;
 
 /// Symbols that are kept before the FEC parameters are known, or beyond the K of all blocks.
 const SPARE_SYMBOLS: u64 = 64;
@@ -59,13 +59,13 @@ impl Assembly {
         self.number
     }
 
-    /// Adds the symbols of a packet; returns the instance once it is complete.
+    /// Adds the symbols of a packet; returns the document once it is complete.
     pub(super) fn push(
         &mut self,
         oti: Option<Oti>,
         content_encoding: Option<u8>,
         payload: Payload<'_>,
-    ) -> Result<Option<FdtInstance>, WireError> {
+    ) -> Result<Option<Vec<u8>>, WireError> {
         self.content_encoding = content_encoding.unwrap_or(self.content_encoding);
         self.octets += payload.symbols.len();
         if let Some(oti) = oti {
@@ -82,7 +82,7 @@ impl Assembly {
         }
         self.take(&oti, payload)?;
         let Some(octets) = self.octets(&oti) else { return Ok(None) };
-        FdtInstance::parse(&inflate(self.content_encoding, &octets)?).map(Some)
+        inflate(self.content_encoding, &octets).map(|document| Some(document.into_owned()))
     }
 
     /// Sets the FEC parameters; different ones restart the instance.

@@ -78,7 +78,7 @@ fn tell(store: &mut FdtStore, id: u32, instance: &FdtInstance) -> FdtEvent {
 }
 
 fn held(id: u32) -> FdtEvent {
-    FdtEvent::Instance { id, contradicted: vec![] }
+    FdtEvent::Instance { id, contradicted: vec![], rewritten: None }
 }
 
 fn ids(store: &FdtStore) -> Vec<u32> {
@@ -105,7 +105,12 @@ fn an_instance_in_many_symbols_is_put_together_in_any_order() {
         assert_eq!(push(&mut store, NOW, packet), Ok(FdtEvent::Collected));
     }
     assert_eq!(push(&mut store, NOW, &last), Ok(held(3)));
-    assert_eq!(push(&mut store, NOW, &last), Ok(FdtEvent::Repeated));
+    assert_eq!(push(&mut store, NOW, &last), Ok(FdtEvent::Collected));
+    assert!(!store.is_collecting());
+    for packet in &packets[1..] {
+        assert_eq!(push(&mut store, NOW, packet), Ok(FdtEvent::Collected));
+    }
+    assert_eq!(push(&mut store, NOW, &packets[0]), Ok(FdtEvent::Repeated));
     assert_eq!(store.entry(NOW, Toi(20)), Some(&file(20, "f20")));
     assert_eq!(store.entry(NOW, Toi(21)), None);
 }
@@ -151,13 +156,38 @@ fn symbols_wait_for_parameters_that_come_later() {
 
 // test: rfc6726 3.4.1
 #[test]
-fn an_instance_does_not_change_under_its_id_until_it_expires() {
+fn an_instance_that_is_rewritten_under_its_id_replaces_the_held_one() {
     let mut store = FdtStore::default();
-    assert_eq!(tell(&mut store, 0, &instance(vec![file(1, "a")])), held(0));
-    assert_eq!(tell(&mut store, 0, &instance(vec![file(1, "b")])), FdtEvent::Repeated);
-    assert_eq!(store.entry(NOW, Toi(1)).unwrap().content_location, "a");
+    let first = instance(vec![file(1, "a")]);
+    assert_eq!(tell(&mut store, 0, &first), held(0));
+    assert_eq!(tell(&mut store, 0, &first), FdtEvent::Repeated);
+    let rewritten = |contradicted: &[u128], rewrite| FdtEvent::Instance {
+        id: 0,
+        contradicted: contradicted.iter().map(|toi| Toi(*toi)).collect(),
+        rewritten: Some(rewrite),
+    };
+    let later = FdtInstance { expires_ntp: first.expires_ntp + 60, ..first };
+    assert_eq!(tell(&mut store, 0, &later), rewritten(&[], Rewrite::Expiry));
+    assert_eq!(store.next_expiry(), Some(NOW + HOUR + Duration::from_secs(60)));
+    let other = instance(vec![file(1, "b"), file(2, "c")]);
+    assert_eq!(tell(&mut store, 0, &other), rewritten(&[1], Rewrite::Files));
+    assert_eq!(store.entry(NOW, Toi(1)).unwrap().content_location, "b");
+    assert_eq!(ids(&store), [0]);
     store.expire(NOW + HOUR);
-    assert_eq!(tell(&mut store, 0, &instance(vec![file(1, "b")])), held(0));
+    assert_eq!(tell(&mut store, 0, &other), held(0));
+}
+
+#[test]
+fn the_instances_of_a_session_that_is_over_are_forgotten() {
+    let mut store = FdtStore::default();
+    for id in [1, 2, 3] {
+        tell(&mut store, id, &instance(vec![file(1, "a")]));
+    }
+    let begun = Sent::new(4, 9, 1).packet(0, 0, 0, b"<");
+    assert_eq!(push(&mut store, NOW, &begun), Ok(FdtEvent::Collected));
+    assert!(store.is_collecting());
+    store.keep_only(1);
+    assert!(ids(&store) == [1] && !store.is_collecting());
 }
 
 // test: rfc6726 3.4.1
@@ -245,7 +275,8 @@ fn an_object_that_is_described_otherwise_later_is_reported() {
     tell(&mut store, 0, &instance(vec![file(1, "a"), bare, file(3, "c")]));
     let longer = FileEntry { content_length: Some(101), oti: None, ..file(3, "c") };
     let later = instance(vec![file(1, "z"), file(2, "b"), longer]);
-    let event = FdtEvent::Instance { id: 1, contradicted: vec![Toi(1), Toi(3)] };
+    let contradicted = vec![Toi(1), Toi(3)];
+    let event = FdtEvent::Instance { id: 1, contradicted, rewritten: None };
     assert_eq!(tell(&mut store, 1, &later), event);
 }
 
@@ -273,7 +304,7 @@ fn what_is_collected_has_limits() {
     assert!(store.assemblies.keys().all(|id| *id >= 16));
 
     for (length, size, fits) in
-        [(65_536, 1400, true), (65_537, 1400, false), (4096, 1, true), (4097, 1, false)]
+        [(1 << 20, 1400, true), ((1 << 20) + 1, 1400, false), (16_384, 1, true), (16_385, 1, false)]
     {
         let packet = Sent::new(30, length, size).packet(0, 0, 0, &vec![b'<'; size.into()]);
         assert_eq!(push(&mut FdtStore::default(), NOW, &packet).is_ok(), fits, "{length} {size}");
