@@ -47,6 +47,39 @@ pub(crate) fn decode<'a>(
     }
 }
 
+/// A document as text, of which parts may not be readable.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct InPart<'a> {
+    /// The text; octets that cannot be read are [`char::REPLACEMENT_CHARACTER`].
+    pub(crate) text: Cow<'a, str>,
+    /// Encoding that the document declares, where octets of it could not be read.
+    pub(crate) illegible: Option<String>,
+}
+
+/// Returns the text of a document as [`decode`] does, and of one in another encoding its ASCII: the
+/// parts with other octets may cost themselves alone.
+///
+/// # Errors
+///
+/// [`WireError`] names the document by `field` when it is broken UTF-16.
+pub(crate) fn decode_in_part<'a>(
+    field: &'static str,
+    document: &'a [u8],
+) -> Result<InPart<'a>, WireError> {
+    match decode(field, document) {
+        Ok(text) => Ok(InPart { text, illegible: None }),
+        Err(error) if document.iter().take(2).any(|octet| matches!(octet, 0 | 0xfe | 0xff)) => {
+            Err(error)
+        }
+        Err(_) => Ok(InPart {
+            text: String::from_utf8_lossy(
+                document.strip_prefix(b"\xef\xbb\xbf").unwrap_or(document),
+            ),
+            illegible: Some(declared(document).unwrap_or_else(|| "broken UTF-8".to_owned())),
+        }),
+    }
+}
+
 fn utf16<'a>(
     field: &'static str,
     octets: &[u8],
@@ -141,6 +174,20 @@ mod tests {
         assert!(decode("document", b"<\xff>").is_err());
         assert!(decode("document", b"\xfe\xff\0<\0").is_err());
         assert!(decode("document", b"\xfe\xff\xd8\x00").is_err());
+    }
+
+    #[test]
+    fn the_ascii_of_an_encoding_that_is_not_known_is_read() {
+        let read = |document: &'static [u8]| decode_in_part("document", document);
+        let decoded = read(b"<?xml version='1.0' encoding='KOI8-R'?><a>\xc1</a>").unwrap();
+        assert!(decoded.text.ends_with("<a>\u{fffd}</a>"), "{}", decoded.text);
+        assert_eq!(decoded.illegible.as_deref(), Some("koi8-r"));
+        assert_eq!(read(b"<a \xff>").unwrap().illegible.as_deref(), Some("broken UTF-8"));
+        assert!(read(b"\xef\xbb\xbf<\xff>").unwrap().text.starts_with('<'));
+        let ascii = read(b"<?xml version='1.0' encoding='US-ASCII'?><a/>").unwrap();
+        assert_eq!(ascii.illegible, None);
+        assert!(read(b"\xfe\xff\0<\0").is_err());
+        assert!(read(b"<\0a").is_err());
     }
 
     /// Returns the only event of a text inside an element.

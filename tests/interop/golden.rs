@@ -10,7 +10,7 @@ use proto::{
     flute::{
         alc::{Packet, Payload, PayloadId},
         ext::{ExtensionWriter, FdtHeader},
-        fdt::{FdtInstance, FileEntry, mbms::InstanceExtensions},
+        fdt::{FdtInstance, FileEntry, mbms::InstanceExtensions, skipped::Skipped},
         lct::{Extensions, Header, Widths},
     },
     ids::{Esi, Sbn, Toi, Tsi},
@@ -53,6 +53,7 @@ fn fdt(version: u8, symbol_size: u16) -> Vec<Vec<u8>> {
         complete: true,
         files: vec![entry],
         mbms: InstanceExtensions::default(),
+        skipped: Skipped::default(),
     }
     .to_xml();
     let length = u64::try_from(instance.len()).unwrap();

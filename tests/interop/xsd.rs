@@ -11,7 +11,7 @@ use proto::{
     fec::oti::Oti,
     flute::{
         alc::Packet,
-        fdt::{FdtInstance, FileEntry, NAMESPACE, NAMESPACE_MBMS, mbms},
+        fdt::{FdtInstance, FileEntry, NAMESPACE, NAMESPACE_MBMS, mbms, skipped::Skipped},
     },
     ids::{Toi, Tsi},
 };
@@ -65,6 +65,7 @@ fn every_entry() -> Vec<FileEntry> {
                 content_md5: has(4).then_some([0xfb; 16]),
                 encoding_id: has(5).then(|| oti.map_or(129, |oti| oti.encoding_id())),
                 oti,
+                unnamed: None,
                 mbms: mbms::FileExtensions::default(),
             });
         }
@@ -74,7 +75,8 @@ fn every_entry() -> Vec<FileEntry> {
 
 fn table(complete: bool, files: Vec<FileEntry>) -> FdtInstance {
     let mbms = mbms::InstanceExtensions::default();
-    FdtInstance { expires_ntp: 4_200_000_000, complete, files, mbms }
+    let skipped = Skipped::default();
+    FdtInstance { expires_ntp: 4_200_000_000, complete, files, mbms, skipped }
 }
 
 #[test]

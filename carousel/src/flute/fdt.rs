@@ -7,7 +7,7 @@ use proto::{
     flute::{
         alc::{Packet, Payload, PayloadId},
         ext::{ExtensionWriter, FLUTE_VERSION, FdtHeader},
-        fdt::{FdtInstance, FileEntry, NAMESPACE, mbms::InstanceExtensions},
+        fdt::{FdtInstance, FileEntry, NAMESPACE, mbms::InstanceExtensions, skipped::Skipped},
         lct::{Extensions, Header, Widths},
     },
     ids::{CampaignId, Esi, Sbn, Toi, Tsi},
@@ -165,6 +165,7 @@ impl FdtGenerator {
             complete: self.profile.complete,
             files: self.files.clone(),
             mbms: InstanceExtensions::default(),
+            skipped: Skipped::default(),
         }
         .to_xml_in(self.profile.namespace);
         let length = u64::try_from(document.len()).expect("a document fits into memory");

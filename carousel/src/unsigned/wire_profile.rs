@@ -180,6 +180,7 @@ impl WireProfile {
             content_md5: Some(ContentMd5::new().finish()),
             encoding_id: None,
             oti: None,
+            unnamed: None,
             mbms: FileExtensions::default(),
         }
     }

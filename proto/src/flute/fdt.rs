@@ -15,12 +15,17 @@ use crate::{
     wire::WireError,
 };
 
+mod attributes;
 mod inflate;
 pub mod mbms;
 mod reader;
+pub mod skipped;
 pub mod store;
+pub mod unnamed;
 
 use mbms::{FileExtensions, InstanceExtensions};
+use skipped::Skipped;
+use unnamed::UnnamedOti;
 
 /// The namespace of FLUTE version 2.
 pub const NAMESPACE: &str = "urn:ietf:params:xml:ns:fdt";
@@ -38,8 +43,8 @@ const MBMS_SCHEMA_VERSION: u32 = 4;
 pub const MAX_BYTES: usize = 1 << 20;
 /// Deepest nesting of elements.
 pub const MAX_DEPTH: usize = 8;
-/// Longest attribute value, in octets as written.
-pub const MAX_ATTRIBUTE_BYTES: usize = 1024;
+/// Longest attribute value, in octets as written; a longer one costs its entry.
+pub const MAX_ATTRIBUTE_BYTES: usize = 8 * 1024;
 /// Most attributes of one element.
 pub const MAX_ATTRIBUTES: usize = 64;
 
@@ -58,6 +63,8 @@ pub struct FdtInstance {
     pub files: Vec<FileEntry>,
     /// Extensions by 3GPP; read, never written.
     pub mbms: InstanceExtensions,
+    /// Parts that could not be read and are not in the other fields; never written.
+    pub skipped: Skipped,
 }
 
 /// The entry of one file.
@@ -81,6 +88,8 @@ pub struct FileEntry {
     pub encoding_id: Option<u8>,
     /// FEC parameters, where the entry gives them in full and the scheme is one of ours.
     pub oti: Option<Oti>,
+    /// FEC parameters of an entry that names no scheme: the codepoint of its packets does.
+    pub unnamed: Option<UnnamedOti>,
     /// Extensions by 3GPP; read, never written.
     pub mbms: FileExtensions,
 }
@@ -99,6 +108,7 @@ impl FileEntry {
             content_md5: None,
             encoding_id: Some(oti.encoding_id()),
             oti: Some(oti),
+            unnamed: None,
             mbms: FileExtensions::default(),
         }
     }
@@ -149,6 +159,23 @@ impl FileEntry {
         }
     }
 
+    /// Returns the object's FEC parameters in the scheme that the codepoint of its packets names,
+    /// where the entry names none; `None` when it does, or gives less than the scheme needs.
+    ///
+    /// # Errors
+    ///
+    /// [`WireError`] when they are not valid in this scheme.
+    ///
+    /// # Source
+    ///
+    /// RFC 6726 §5.
+    pub fn parameters_under(&self, codepoint: u8) -> Result<Option<Oti>, WireError> {
+        // spec: rfc6726 5 (the codepoint is the FEC Encoding ID)
+        let length = self.transferred().filter(|length| *length > 0);
+        let Some((unnamed, length)) = self.unnamed.as_ref().zip(length) else { return Ok(None) };
+        unnamed.named(codepoint.into(), length)
+    }
+
     fn emit(&self, out: &mut String) {
         let mut attribute = |name: &str, value: &str| {
             write!(out, " {name}=\"{}\"", escape(value)).expect("a string takes all text");
@@ -175,6 +202,16 @@ impl FileEntry {
         if let Some(id) = self.encoding_id {
             attribute("FEC-OTI-FEC-Encoding-ID", &id.to_string());
         }
+        if let Some(UnnamedOti { symbol_length, block_length, scheme_specific }) = &self.unnamed {
+            attribute("FEC-OTI-Encoding-Symbol-Length", &symbol_length.to_string());
+            if let Some(block) = block_length {
+                attribute("FEC-OTI-Maximum-Source-Block-Length", &block.to_string());
+            }
+            if let Some(info) = scheme_specific {
+                attribute("FEC-OTI-Scheme-Specific-Info", &STANDARD.encode(info));
+            }
+            return;
+        }
         // spec: rfc5052 6.2.4 (no FEC Instance ID for schemes that are fully specified)
         let Some(oti) = self.oti else { return };
         attribute("FEC-OTI-Encoding-Symbol-Length", &oti.symbol_size().to_string());
@@ -199,13 +236,13 @@ impl FdtInstance {
 
     /// Reads an instance. The namespace of the root may be any (FLUTE 1 had several, some senders
     /// have none); of elements and attributes of other namespaces those of 3GPP are read; all
-    /// others, and unknown ones, are skipped.
+    /// others, and unknown ones, are skipped. An entry that cannot be read costs nothing but itself,
+    /// and is named in [`Self::skipped`], as is every other part that was left out.
     ///
     /// # Errors
     ///
-    /// [`WireError`] when the document is not well-formed, has a document type or entities of its
-    /// own, breaks a limit, lacks what the schema requires, or names FEC parameters that are not
-    /// valid.
+    /// [`WireError`] when the document is not well-formed up to the end of its root, has entities
+    /// of its own, breaks a limit, has no expiry, or no entry that can be read.
     pub fn parse(document: &[u8]) -> Result<Self, WireError> {
         reader::parse(document)
     }

@@ -123,6 +123,7 @@ impl Sent {
             complete: true,
             files: vec![entry],
             mbms: proto::flute::fdt::mbms::InstanceExtensions::default(),
+            skipped: proto::flute::fdt::skipped::Skipped::default(),
         }
         .to_xml();
         let length = u64::try_from(document.len()).unwrap();

@@ -2,7 +2,7 @@
 
 use proto::{
     fixtures::unsigned,
-    flute::fdt::{FdtInstance, MAX_ATTRIBUTE_BYTES, MAX_BYTES, mbms},
+    flute::fdt::{FdtInstance, MAX_ATTRIBUTE_BYTES, MAX_BYTES, mbms, skipped::Skipped},
     ids::Toi,
 };
 
@@ -30,9 +30,10 @@ pub fn run(document: &[u8]) {
     }
 }
 
-/// The additions of 3GPP are read and never written.
+/// The additions of 3GPP and the parts that were skipped are read and never written.
 fn without_mbms(mut instance: FdtInstance) -> FdtInstance {
     instance.mbms = mbms::InstanceExtensions::default();
+    instance.skipped = Skipped::default();
     instance.files.iter_mut().for_each(|file| file.mbms = mbms::FileExtensions::default());
     instance
 }

@@ -4,6 +4,8 @@
 //! 2015, one for all from 2022), in letters that vary; senders also write them into the namespace
 //! of the table itself. All of these are read alike.
 
+use crate::wire::WireError;
+
 /// Most values of one kind (groups, base URLs, alternative locations) on an instance or a file.
 pub const MAX_VALUES: usize = 16;
 
@@ -52,6 +54,23 @@ pub enum CacheControl {
     MaxStale,
     /// Until then: the upper 32 bits of an NTP time.
     Expires(u32),
+}
+
+impl FileExtensions {
+    /// Takes an attribute if it is one of these.
+    pub(super) fn take(&mut self, name: &[u8], value: &str) -> Result<(), WireError> {
+        match name {
+            b"File-ETag" => self.etag = Some(value.to_owned()),
+            b"Decryption-KEY-URI" => self.key_uri = Some(value.to_owned()),
+            b"FEC-Redundancy-Level" => {
+                let wrong =
+                    |_| WireError::invalid("FEC-Redundancy-Level", value, "a decimal number");
+                self.redundancy_percent = Some(value.trim().parse().map_err(wrong)?);
+            }
+            _ => {}
+        }
+        Ok(())
+    }
 }
 
 /// Returns whether a namespace is one of those in which 3GPP extends the table.

@@ -1,8 +1,7 @@
 //! Reads FDT instances, with limits on everything.
 
-use std::{borrow::Cow, collections::BTreeSet, str::FromStr};
+use std::{borrow::Cow, collections::BTreeSet};
 
-use base64::{Engine as _, engine::general_purpose::STANDARD};
 use quick_xml::{
     NsReader,
     events::{BytesRef, BytesStart, Event},
@@ -10,130 +9,19 @@ use quick_xml::{
 };
 
 use super::{
-    FdtInstance, FileEntry, MAX_ATTRIBUTE_BYTES, MAX_ATTRIBUTES, MAX_BYTES, MAX_DEPTH,
+    FdtInstance, FileEntry, MAX_ATTRIBUTE_BYTES, MAX_BYTES, MAX_DEPTH,
+    attributes::{Common, base64, boolean, for_each_attribute, legible, limit, number},
     mbms::{self, CacheControl, FileExtensions, InstanceExtensions, MAX_VALUES},
+    skipped::{Place, Skipped},
 };
-use crate::{
-    fec::{
-        ENCODING_ID_NO_CODE, ENCODING_ID_RAPTORQ,
-        oti::{NoCodeOti, Oti, RaptorQOti, RaptorQParameters},
-    },
-    ids::Toi,
-    markup,
-    wire::WireError,
-};
+use crate::{ids::Toi, markup, wire::WireError};
 
 /// Parses an instance; see [`FdtInstance::parse`].
 pub(super) fn parse(document: &[u8]) -> Result<FdtInstance, WireError> {
     limit("FDT instance", document.len(), MAX_BYTES)?;
-    let text = markup::decode("FDT instance", document)?;
-    limit("FDT instance", text.len(), MAX_BYTES)?;
-    Parser::new(&text).run()
-}
-
-/// Rejects a size beyond its limit.
-fn limit(field: &'static str, found: usize, limit: usize) -> Result<(), WireError> {
-    if found <= limit {
-        return Ok(());
-    }
-    let wide = |size: usize| u64::try_from(size).unwrap_or(u64::MAX);
-    Err(WireError::TooLarge { field, found: wide(found), limit: wide(limit) })
-}
-
-/// The attributes that FDT-Instance and File share; those of File go before.
-#[derive(Debug, Clone, Default)]
-struct Common {
-    content_type: Option<String>,
-    content_encoding: Option<String>,
-    encoding_id: Option<u64>,
-    block_length: Option<u64>,
-    symbol_length: Option<u64>,
-    scheme_specific: Option<Vec<u8>>,
-}
-
-impl Common {
-    /// Takes an attribute if it is one of these.
-    fn take(&mut self, name: &[u8], value: &str) -> Result<(), WireError> {
-        match name {
-            b"Content-Type" => self.content_type = Some(value.to_owned()),
-            // spec: ts26346-mbms L.4
-            b"Content-Encoding" => self.content_encoding = Some(value.to_owned()),
-            b"FEC-OTI-FEC-Encoding-ID" => {
-                self.encoding_id = Some(number("FEC-OTI-FEC-Encoding-ID", value)?);
-            }
-            b"FEC-OTI-Maximum-Source-Block-Length" => {
-                self.block_length = Some(number("FEC-OTI-Maximum-Source-Block-Length", value)?);
-            }
-            b"FEC-OTI-Encoding-Symbol-Length" => {
-                self.symbol_length = Some(number("FEC-OTI-Encoding-Symbol-Length", value)?);
-            }
-            b"FEC-OTI-Scheme-Specific-Info" => {
-                self.scheme_specific = Some(base64("FEC-OTI-Scheme-Specific-Info", value)?);
-            }
-            _ => {}
-        }
-        Ok(())
-    }
-
-    /// Fills what is absent from the attributes of the instance.
-    // spec: rfc6726 3.4.2 (a value on File beats the same attribute on FDT-Instance)
-    fn or(self, instance: &Self) -> Self {
-        Self {
-            content_type: self.content_type.or_else(|| instance.content_type.clone()),
-            content_encoding: self.content_encoding.or_else(|| instance.content_encoding.clone()),
-            encoding_id: self.encoding_id.or(instance.encoding_id),
-            block_length: self.block_length.or(instance.block_length),
-            symbol_length: self.symbol_length.or(instance.symbol_length),
-            scheme_specific: self.scheme_specific.or_else(|| instance.scheme_specific.clone()),
-        }
-    }
-
-    /// Returns the FEC parameters, where they are complete and of a scheme of ours.
-    fn oti(&self, transfer_length: Option<u64>) -> Result<Option<Oti>, WireError> {
-        let (Some(id), Some(length), Some(symbol_length)) =
-            (self.encoding_id, transfer_length.filter(|length| *length > 0), self.symbol_length)
-        else {
-            return Ok(None);
-        };
-        let symbol_size = u16::try_from(symbol_length).map_err(|_| WireError::TooLarge {
-            field: "FEC-OTI-Encoding-Symbol-Length",
-            found: symbol_length,
-            limit: u16::MAX.into(),
-        })?;
-        if id == u64::from(ENCODING_ID_NO_CODE) {
-            let Some(block) = self.block_length else { return Ok(None) };
-            let block = u32::try_from(block).unwrap_or(u32::MAX);
-            return Ok(Some(Oti::NoCode(NoCodeOti::new(length, symbol_size, block)?)));
-        }
-        if id == u64::from(ENCODING_ID_RAPTORQ) {
-            let Some(info) = self.scheme_specific.as_deref() else { return Ok(None) };
-            let &[source_blocks, n1, n0, alignment] = info else {
-                let expected = "4 octets for RaptorQ";
-                return Err(WireError::invalid(
-                    "FEC-OTI-Scheme-Specific-Info",
-                    info.len(),
-                    expected,
-                ));
-            };
-            let oti = RaptorQOti::new(RaptorQParameters {
-                transfer_length: length,
-                symbol_size,
-                source_blocks,
-                sub_blocks: u16::from_be_bytes([n1, n0]),
-                alignment,
-            })?;
-            return Ok(Some(Oti::RaptorQ(oti)));
-        }
-        Ok(None)
-    }
-}
-
-fn number<T: FromStr>(field: &'static str, value: &str) -> Result<T, WireError> {
-    value.trim().parse().map_err(|_| WireError::invalid(field, value, "a decimal number"))
-}
-
-fn base64(field: &'static str, value: &str) -> Result<Vec<u8>, WireError> {
-    STANDARD.decode(value.trim()).map_err(|_| WireError::invalid(field, value, "base64"))
+    let decoded = markup::decode_in_part("FDT instance", document)?;
+    limit("FDT instance", decoded.text.len(), 3 * MAX_BYTES)?;
+    Parser::new(&decoded.text, decoded.illegible.as_deref()).run()
 }
 
 /// An element that is open.
@@ -161,9 +49,11 @@ enum Field {
 
 struct Parser<'a> {
     xml: NsReader<&'a [u8]>,
+    /// Encoding of the document, where octets of it could not be read.
+    illegible: Option<&'a str>,
     open: Vec<Node>,
-    /// Text of the innermost element, when it is a value.
-    text: String,
+    /// Text of the innermost element, when it is a value, or the reason why it is none.
+    text: Result<String, WireError>,
     /// The root's namespace, once it was seen; `File` must have the same.
     namespace: Option<Vec<u8>>,
     expires: Option<u32>,
@@ -172,15 +62,19 @@ struct Parser<'a> {
     mbms: InstanceExtensions,
     files: Vec<FileEntry>,
     tois: BTreeSet<Toi>,
+    /// Entries so far, with those that are skipped.
+    entries: usize,
+    skipped: Skipped,
     closed: bool,
 }
 
 impl<'a> Parser<'a> {
-    fn new(text: &'a str) -> Self {
+    fn new(text: &'a str, illegible: Option<&'a str>) -> Self {
         Self {
             xml: NsReader::from_str(text),
+            illegible,
             open: Vec::new(),
-            text: String::new(),
+            text: Ok(String::new()),
             namespace: None,
             expires: None,
             complete: false,
@@ -188,15 +82,22 @@ impl<'a> Parser<'a> {
             mbms: InstanceExtensions::default(),
             files: Vec::new(),
             tois: BTreeSet::new(),
+            entries: 0,
+            skipped: Skipped::default(),
             closed: false,
         }
     }
 
     fn run(mut self) -> Result<FdtInstance, WireError> {
         loop {
-            let (namespace, event) = self.xml.read_resolved_event().map_err(|error| {
-                WireError::invalid("FDT instance", error, "well-formed XML with known namespaces")
-            })?;
+            let (namespace, event) = match self.xml.read_resolved_event() {
+                Ok(read) => read,
+                Err(_) if self.closed => return self.finish_early(),
+                Err(error) => {
+                    let expected = "well-formed XML with known namespaces";
+                    return Err(WireError::invalid("FDT instance", error, expected));
+                }
+            };
             let namespace = match namespace {
                 ResolveResult::Bound(namespace) => namespace.as_ref().to_vec(),
                 ResolveResult::Unbound => Vec::new(),
@@ -204,29 +105,47 @@ impl<'a> Parser<'a> {
                 ResolveResult::Unknown(prefix) => [b"?", prefix.as_slice()].concat(),
             };
             match event {
+                Event::Eof => return self.finish(),
+                Event::Comment(_) | Event::Decl(_) | Event::PI(_) => {}
+                Event::Text(text) if self.open.is_empty() && is_blank(&text) => {}
+                _ if self.closed => return self.finish_early(),
                 Event::Start(element) => self.start(&namespace, &element)?,
                 Event::Empty(element) => {
                     self.start(&namespace, &element)?;
-                    self.end()?;
+                    self.end();
                 }
-                Event::End(_) => self.end()?,
+                Event::End(_) => self.end(),
                 Event::DocType(document_type) => {
                     markup::check_document_type("FDT instance", &document_type)?;
                 }
-                Event::Text(text) if self.open.is_empty() && is_blank(&text) => {}
                 Event::Text(text) => self.take_text(&text)?,
                 Event::CData(text) => self.take_text(&text)?,
                 Event::GeneralRef(reference) => self.take_reference(&reference)?,
-                Event::Eof => return self.finish(),
-                Event::Comment(_) | Event::Decl(_) | Event::PI(_) => {}
             }
         }
     }
 
+    /// Ends with the root: what follows it is none of the table.
+    fn finish_early(mut self) -> Result<FdtInstance, WireError> {
+        let expected = "nothing behind the root element";
+        self.detail(WireError::invalid("FDT instance", "more than its root", expected));
+        self.finish()
+    }
+
+    fn detail(&mut self, reason: WireError) {
+        self.skipped.add(Place::Detail, reason);
+    }
+
     fn start(&mut self, namespace: &[u8], element: &BytesStart<'_>) -> Result<(), WireError> {
-        limit("depth of the FDT instance", self.open.len() + 1, MAX_DEPTH)?;
-        let node = self.enter(namespace, element)?;
-        self.text.clear();
+        let depth = self.open.len() + 1;
+        limit("depth of the FDT instance", depth, MAX_SKIPPED_DEPTH)?;
+        if depth == MAX_DEPTH + 1
+            && let Err(reason) = limit("depth of an element", depth, MAX_DEPTH)
+        {
+            self.detail(reason);
+        }
+        let node = if depth > MAX_DEPTH { Node::Skipped } else { self.enter(namespace, element)? };
+        self.text = Ok(String::new());
         self.open.push(node);
         Ok(())
     }
@@ -236,21 +155,18 @@ impl<'a> Parser<'a> {
         let local = element.local_name();
         let local = local.as_ref();
         let Some(parent) = self.open.last().copied() else {
-            if self.namespace.is_some() {
-                return Err(WireError::invalid("FDT instance", "two roots", "one root element"));
-            }
             if local != b"FDT-Instance" {
                 let found = String::from_utf8_lossy(local).into_owned();
                 return Err(WireError::invalid("root element", found, "FDT-Instance"));
             }
             self.namespace = Some(namespace.to_vec());
-            self.root(element)?;
+            self.root(element);
             return Ok(Node::Root);
         };
         let of_table = self.namespace.as_deref() == Some(namespace);
+        // spec: rfc6726 3.4.2 (elements that are not known are skipped)
         if parent == Node::Root && of_table && local == b"File" {
-            self.file(element)?;
-            return Ok(Node::File);
+            return Ok(self.file(element));
         }
         // spec: ts26346-mbms 7.2.10 (in the namespaces of 3GPP, or in that of the table)
         if !of_table && !mbms::is_namespace(namespace) {
@@ -273,38 +189,50 @@ impl<'a> Parser<'a> {
         })
     }
 
-    fn end(&mut self) -> Result<(), WireError> {
+    fn end(&mut self) {
         let ended = self.open.pop();
         self.closed |= self.open.is_empty();
         if let Some(Node::Text(field)) = ended {
-            let text = std::mem::take(&mut self.text);
-            self.keep(field, text.trim())?;
+            let text = std::mem::replace(&mut self.text, Ok(String::new()));
+            let text = text.and_then(|text| legible(Cow::Owned(text), self.illegible));
+            if let Err(reason) = text.and_then(|text| self.keep(field, text.trim())) {
+                self.detail(reason);
+            }
         }
-        Ok(())
     }
 
     fn take_text(&mut self, octets: &[u8]) -> Result<(), WireError> {
         let text = std::str::from_utf8(octets)
             .map_err(|error| WireError::invalid("FDT instance", error, "text"))?;
         match self.open.last() {
-            None => Err(WireError::invalid("FDT instance", "text", "one root element")),
+            None => {
+                self.detail(WireError::invalid("FDT instance", "text", "one root element"));
+            }
             Some(Node::Text(_)) => {
-                limit("text", self.text.len() + text.len(), MAX_ATTRIBUTE_BYTES)?;
-                self.text.push_str(text);
-                Ok(())
+                if let Ok(known) = &mut self.text {
+                    match limit("text", known.len() + text.len(), MAX_ATTRIBUTE_BYTES) {
+                        Ok(()) => known.push_str(text),
+                        Err(reason) => self.text = Err(reason),
+                    }
+                }
             }
             Some(
                 Node::Root | Node::File | Node::CacheControl | Node::Alternatives | Node::Skipped,
-            ) => Ok(()),
+            ) => {}
         }
+        Ok(())
     }
 
     fn take_reference(&mut self, reference: &BytesRef<'_>) -> Result<(), WireError> {
-        let character = markup::character("reference", reference)?.ok_or_else(|| {
-            let found = String::from_utf8_lossy(reference).into_owned();
-            WireError::invalid("reference", found, "a character or an entity of XML itself")
-        })?;
-        self.take_text(character.encode_utf8(&mut [0; 4]).as_bytes())
+        match markup::character("reference", reference) {
+            Ok(Some(character)) => self.take_text(character.encode_utf8(&mut [0; 4]).as_bytes())?,
+            Ok(None) | Err(_) => {
+                let found = String::from_utf8_lossy(reference).into_owned();
+                let expected = "a character or an entity of XML itself";
+                self.text = Err(WireError::invalid("reference", found, expected));
+            }
+        }
+        Ok(())
     }
 
     /// Keeps a value of 3GPP.
@@ -338,47 +266,80 @@ impl<'a> Parser<'a> {
         }
     }
 
-    fn root(&mut self, element: &BytesStart<'_>) -> Result<(), WireError> {
-        let Self { xml, expires, complete, common, mbms, .. } = self;
-        for_each_attribute(xml, element, |name, value| {
-            match name {
-                b"Expires" => *expires = Some(number("Expires", value)?),
-                b"Complete" => *complete = boolean("Complete", value)?,
-                b"FullFDT" => mbms.full = boolean("FullFDT", value)?,
-                _ => common.take(name, value)?,
+    fn root(&mut self, element: &BytesStart<'_>) {
+        let Self { xml, illegible, expires, complete, common, mbms, skipped, .. } = self;
+        let visited = for_each_attribute(xml, element, *illegible, |name, value| {
+            let taken = value.and_then(|value| {
+                match name {
+                    b"Expires" => *expires = Some(number("Expires", value)?),
+                    b"Complete" => *complete = boolean("Complete", value)?,
+                    b"FullFDT" => mbms.full = boolean("FullFDT", value)?,
+                    _ => common.take(name, value)?,
+                }
+                Ok(())
+            });
+            if let Err(reason) = taken {
+                skipped.add(Place::Detail, reason);
             }
             Ok(())
-        })
+        });
+        debug_assert!(visited.is_ok(), "the visitor returns no error");
     }
 
-    fn file(&mut self, element: &BytesStart<'_>) -> Result<(), WireError> {
+    /// Takes the entry of a file; one that cannot be read is skipped with its elements.
+    // spec: rfc6726 3.4.2
+    fn file(&mut self, element: &BytesStart<'_>) -> Node {
+        self.entries += 1;
+        let mut toi = None;
+        match self.entry(element, &mut toi) {
+            Ok(entry) => {
+                self.tois.insert(entry.toi);
+                self.files.push(entry);
+                Node::File
+            }
+            Err(reason) => {
+                let place = Place::Entry { number: self.entries, toi: toi.map(Toi) };
+                self.skipped.add(place, reason);
+                Node::Skipped
+            }
+        }
+    }
+
+    fn entry(
+        &mut self,
+        element: &BytesStart<'_>,
+        toi: &mut Option<u128>,
+    ) -> Result<FileEntry, WireError> {
         let mut common = Common::default();
         let mut extensions = FileExtensions::default();
-        let (mut toi, mut content_location, mut content_md5) = (None, None, None);
+        let (mut content_location, mut content_md5) = (None, None);
         let (mut content_length, mut transfer_length) = (None, None);
-        for_each_attribute(&self.xml, element, |name, value| {
+        let Self { xml, illegible, skipped, .. } = self;
+        for_each_attribute(xml, element, *illegible, |name, value| {
+            if mbms::is_attribute(name) {
+                // Nothing that a file needs to be received.
+                if let Err(reason) = value.and_then(|value| extensions.take(name, value)) {
+                    skipped.add(Place::Detail, reason);
+                }
+                return Ok(());
+            }
+            let value = value?;
             match name {
-                b"TOI" => toi = Some(number::<u128>("TOI", value)?),
+                b"TOI" => *toi = Some(number::<u128>("TOI", value)?),
                 b"Content-Location" => content_location = Some(value.to_owned()),
                 b"Content-Length" => content_length = Some(number("Content-Length", value)?),
-                b"Transfer-Length" => transfer_length = Some(number("Transfer-Length", value)?),
-                b"Content-MD5" => {
-                    let digest = base64("Content-MD5", value)?;
-                    let wrong = |_| WireError::invalid("Content-MD5", value, "16 octets");
-                    content_md5 = Some(<[u8; 16]>::try_from(digest).map_err(wrong)?);
+                // RFC 5510 has the longer name.
+                b"Transfer-Length" | b"FEC-OTI-Transfer-Length" => {
+                    transfer_length = Some(number("Transfer-Length", value)?)
                 }
-                b"File-ETag" => extensions.etag = Some(value.to_owned()),
-                b"Decryption-KEY-URI" => extensions.key_uri = Some(value.to_owned()),
-                b"FEC-Redundancy-Level" => {
-                    extensions.redundancy_percent = Some(number("FEC-Redundancy-Level", value)?);
-                }
+                b"Content-MD5" => content_md5 = Some(digest(value)?),
                 _ => common.take(name, value)?,
             }
             Ok(())
         })?;
         let common = common.or(&self.common);
         let toi = toi.ok_or_else(|| WireError::invalid("TOI", "absent", "a positive integer"))?;
-        if toi == 0 || toi >= 1 << 112 || !self.tois.insert(Toi(toi)) {
+        if toi == 0 || toi >= 1 << 112 || self.tois.contains(&Toi(toi)) {
             // spec: rfc6726 3.1 (each file has a TOI above 0)
             return Err(WireError::invalid("TOI", toi, "a positive integer of its own, 112 bits"));
         }
@@ -397,11 +358,11 @@ impl<'a> Parser<'a> {
             content_md5,
             encoding_id,
             oti: None,
+            unnamed: common.unnamed(),
             mbms: extensions,
         };
         entry.oti = common.oti(entry.transferred())?;
-        self.files.push(entry);
-        Ok(())
+        Ok(entry)
     }
 
     fn finish(self) -> Result<FdtInstance, WireError> {
@@ -411,21 +372,23 @@ impl<'a> Parser<'a> {
         // spec: rfc6726 3.3
         let expires_ntp =
             self.expires.ok_or_else(|| WireError::invalid("Expires", "absent", "NTP seconds"))?;
-        if self.files.is_empty() {
-            return Err(WireError::invalid("FDT instance", "no file", "at least one file"));
+        let Self { complete, files, mbms, skipped, .. } = self;
+        if files.is_empty() {
+            let none = WireError::invalid("FDT instance", "no file", "at least one file");
+            return Err(skipped.first_entry().unwrap_or(none));
         }
-        let Self { complete, files, mbms, .. } = self;
-        Ok(FdtInstance { expires_ntp, complete, files, mbms })
+        Ok(FdtInstance { expires_ntp, complete, files, mbms, skipped })
     }
 }
 
-fn boolean(field: &'static str, value: &str) -> Result<bool, WireError> {
-    match value.trim() {
-        "true" | "1" => Ok(true),
-        "false" | "0" => Ok(false),
-        other => Err(WireError::invalid(field, other, "a boolean")),
-    }
+fn digest(value: &str) -> Result<[u8; 16], WireError> {
+    let octets = base64("Content-MD5", value)?;
+    let wrong = |_| WireError::invalid("Content-MD5", value, "16 octets in base64");
+    <[u8; 16]>::try_from(octets).map_err(wrong)
 }
+
+/// Deepest nesting of elements that are skipped.
+const MAX_SKIPPED_DEPTH: usize = 256;
 
 /// Adds a value that is not empty.
 fn add(field: &'static str, values: &mut Vec<String>, text: &str) -> Result<(), WireError> {
@@ -438,33 +401,4 @@ fn add(field: &'static str, values: &mut Vec<String>, text: &str) -> Result<(), 
 
 fn is_blank(text: &[u8]) -> bool {
     text.iter().all(u8::is_ascii_whitespace)
-}
-
-/// Hands each attribute to `take` with its references resolved; only those that XML itself
-/// defines exist. Of the attributes with a prefix only those of 3GPP are handed over, without it.
-fn for_each_attribute(
-    xml: &NsReader<&[u8]>,
-    element: &BytesStart<'_>,
-    mut take: impl FnMut(&[u8], &str) -> Result<(), WireError>,
-) -> Result<(), WireError> {
-    for (index, attribute) in element.attributes().enumerate() {
-        limit("number of attributes", index + 1, MAX_ATTRIBUTES)?;
-        let attribute =
-            attribute.map_err(|error| WireError::invalid("attribute", error, "well-formed XML"))?;
-        limit("attribute", attribute.value.len(), MAX_ATTRIBUTE_BYTES)?;
-        let value: Cow<'_, str> = attribute
-            .unescape_value()
-            .map_err(|error| WireError::invalid("attribute", error, "text"))?;
-        if attribute.key.prefix().is_none() {
-            take(attribute.key.as_ref(), &value)?;
-            continue;
-        }
-        let (namespace, local) = xml.resolver().resolve_attribute(attribute.key);
-        let of_mbms =
-            matches!(namespace, ResolveResult::Bound(name) if mbms::is_namespace(name.as_ref()));
-        if of_mbms && mbms::is_attribute(local.as_ref()) {
-            take(local.as_ref(), &value)?;
-        }
-    }
-    Ok(())
 }

@@ -48,6 +48,7 @@ fn golden() -> FdtInstance {
         complete: true,
         files: vec![file],
         mbms: InstanceExtensions::default(),
+        skipped: Skipped::default(),
     }
 }
 
@@ -56,6 +57,11 @@ fn with_file(extra: &str) -> String {
     format!(
         r#"<FDT-Instance Expires="1"><File TOI="1" Content-Location="x" {extra}/></FDT-Instance>"#
     )
+}
+
+/// Returns the reasons of what was left out of an instance.
+fn reasons(instance: &FdtInstance) -> Vec<String> {
+    instance.skipped.parts.iter().map(ToString::to_string).collect()
 }
 
 fn parse(document: &str) -> Result<FdtInstance, crate::wire::WireError> {
@@ -153,12 +159,16 @@ fn values_of_3gpp_are_limited_in_number_and_length() {
         let end = "/></FDT-Instance>";
         parse(&with_file("").replace(end, &format!(">{groups}</File></FDT-Instance>")))
     };
-    assert!(with("<Group>g</Group>".repeat(mbms::MAX_VALUES)).is_ok());
-    assert!(with("<Group>g</Group>".repeat(mbms::MAX_VALUES + 1)).is_err());
+    let groups = |groups: String| {
+        let instance = with(groups).unwrap();
+        (instance.files[0].mbms.groups.len(), instance.skipped.details)
+    };
+    assert_eq!(groups("<Group>g</Group>".repeat(mbms::MAX_VALUES)), (mbms::MAX_VALUES, 0));
+    assert_eq!(groups("<Group>g</Group>".repeat(mbms::MAX_VALUES + 1)), (mbms::MAX_VALUES, 1));
     let long = |length: usize| format!("<Group>{}</Group>", "&#103;".repeat(length));
-    assert!(with(long(MAX_ATTRIBUTE_BYTES)).is_ok());
-    assert!(with(long(MAX_ATTRIBUTE_BYTES + 1)).is_err());
-    assert!(with("<Group>&own;</Group>".to_owned()).is_err());
+    assert_eq!(groups(long(MAX_ATTRIBUTE_BYTES)), (1, 0));
+    assert_eq!(groups(long(MAX_ATTRIBUTE_BYTES + 1)), (0, 1));
+    assert_eq!(groups("<Group>&own;</Group><Group>g</Group>".to_owned()), (1, 1));
 }
 
 // test: ts26346-mbms 7.2.10
@@ -254,28 +264,169 @@ fn what_the_schema_requires_must_be_there() {
         r#"<FDT-Instance Expires="1"><File Content-Location="x"/></FDT-Instance>"#,
         r#"<FDT-Instance Expires="1"><File TOI="0" Content-Location="x"/></FDT-Instance>"#,
         r#"<FDT-Instance Expires="1"><File TOI="1"/></FDT-Instance>"#,
-        r#"<FDT-Instance Expires="1"><File TOI="1" Content-Location="x"/><File TOI="1"
-            Content-Location="y"/></FDT-Instance>"#,
         r#"<FDT Expires="1"><File TOI="1" Content-Location="x"/></FDT>"#,
         r#"<x><FDT-Instance Expires="1"><File TOI="1" Content-Location="x"/></FDT-Instance></x>"#,
     ] {
         assert!(parse(document).is_err(), "{document}");
     }
     assert!(parse(&with_file("Complete=\"?\"")).is_ok());
-    assert!(parse(&with_file("").replace("Expires", "Complete=\"?\" Expires")).is_err());
 }
 
 #[test]
-fn document_types_entities_and_second_roots_are_refused() {
+fn entities_of_a_document_and_text_that_is_none_are_refused() {
     let document = with_file("");
-    assert!(parse(&format!("<!DOCTYPE x>{document}")).is_ok());
-    assert!(parse(&format!("<!DOCTYPE x []>{document}")).is_err());
-    assert!(parse(&format!("{document}{document}")).is_err());
-    assert!(parse(&format!("{document}trailing")).is_err());
-    assert!(parse(&format!("{document}&amp;")).is_err());
-    assert!(parse(&with_file("Content-Type=\"&own;\"")).is_err());
-    assert!(parse(&with_file("TOI=\"2\"")).is_err());
+    for subset in ["[<!ENTITY own \"x\">]", "SYSTEM \"x.dtd\" [ ]", "PUBLIC 'x' \"y\" []"] {
+        let refused = parse(&format!("<!DOCTYPE FDT-Instance {subset}>{document}")).unwrap_err();
+        assert!(refused.to_string().contains("declarations of its own"), "{refused}");
+    }
     assert!(FdtInstance::parse(b"\xff\xfe<").is_err());
+}
+
+// test: rfc6726 3.4.2
+#[test]
+fn a_document_type_and_octets_around_the_root_cost_nothing() {
+    let document = with_file("");
+    let expected = parse(&document).unwrap().files;
+    for (around, noted) in [
+        (format!("<?xml version='1.0' encoding='US-ASCII'?><!DOCTYPE FDT-Instance>{document}"), 0),
+        (format!("<!DOCTYPE FDT-Instance SYSTEM \"fdt.dtd\">{document}"), 0),
+        (format!("<!-- a --><?b c?>{document}<!-- d -->\r\n"), 0),
+        (format!("{document}{document}"), 1),
+        (format!("{document}trailing"), 1),
+        (format!("{document}\0\0\0"), 1),
+        (format!("{document}</x>"), 1),
+        (format!("{document}<"), 1),
+        (format!("{document}&amp;"), 1),
+        (format!("leading{document}"), 1),
+    ] {
+        let instance = parse(&around).unwrap();
+        assert_eq!(instance.files, expected, "{around}");
+        assert_eq!((instance.skipped.entries, instance.skipped.details), (0, noted), "{around}");
+    }
+    let after = reasons(&parse(&format!("{document}trailing")).unwrap());
+    assert!(after[0].contains("expected nothing behind the root element"), "{after:?}");
+}
+
+/// An instance with three entries, of which the second is `odd`.
+fn around(odd: &str) -> String {
+    format!(
+        r#"<FDT-Instance Expires="1"><File TOI="1" Content-Location="a"/>{odd}<File TOI="3"
+            Content-Location="c"><Group>g</Group></File></FDT-Instance>"#
+    )
+}
+
+// test: rfc6726 3.4.2
+#[test]
+fn an_entry_that_cannot_be_read_costs_itself_and_is_named() {
+    let long = "x".repeat(MAX_ATTRIBUTE_BYTES + 1);
+    let long = format!("<File TOI='2' Content-Location='{long}'/>");
+    for (odd, reason) in [
+        ("<File Content-Location='b'/>", "entry 2 is skipped: TOI is absent"),
+        ("<File TOI='0' Content-Location='b'/>", "TOI 0 is skipped: TOI is 0"),
+        ("<File TOI='1' Content-Location='b'/>", "TOI 1 is skipped: TOI is 1"),
+        ("<File TOI='x' Content-Location='b'/>", "entry 2 is skipped: TOI is x"),
+        ("<File TOI='2'/>", "TOI 2 is skipped: Content-Location is absent"),
+        (
+            "<File TOI='2' Content-Location='b' Content-MD5='d41d8cd98f00b204e9800998ecf8427e'/>",
+            "expected 16 octets in base64",
+        ),
+        ("<File TOI='2' Content-Location='b' Content-MD5='!'/>", "Content-MD5 is !"),
+        ("<File TOI='2' Content-Location='b' Content-Length='many'/>", "Content-Length is many"),
+        ("<File TOI='2' Content-Location='&own;'/>", "TOI 2 is skipped: attribute"),
+        ("<File TOI='2' Content-Location='b' TOI='4'/>", "TOI 2 is skipped: attribute"),
+        ("<File TOI='2' Content-Location=b/>", "TOI 2 is skipped: attribute"),
+        ("<File TOI='2' Content-Location='b' FEC-OTI-FEC-Encoding-ID='999'/>", "at most 255"),
+        (
+            "<File TOI='2' Content-Location='b' Content-Length='9' FEC-OTI-FEC-Encoding-ID='0'
+              FEC-OTI-Encoding-Symbol-Length='0' FEC-OTI-Maximum-Source-Block-Length='1'/>",
+            "symbol length E is 0",
+        ),
+        (&long, "attribute is 8193, the limit is 8192"),
+        ("<File TOI='x' Content-Location='b'><Group>not of a</Group></File>", "TOI is x"),
+    ] {
+        let instance = parse(&around(odd)).unwrap();
+        let tois: Vec<u128> = instance.files.iter().map(|file| file.toi.0).collect();
+        assert_eq!(tois, [1, 3], "{odd}");
+        let groups: Vec<_> = instance.files.iter().map(|file| file.mbms.groups.len()).collect();
+        assert_eq!(groups, [0, 1], "{odd}");
+        assert_eq!((instance.skipped.entries, instance.skipped.details), (1, 0), "{odd}");
+        assert!(reasons(&instance)[0].contains(reason), "{odd}: {:?}", reasons(&instance));
+    }
+    let alone = parse("<FDT-Instance Expires='1'><File TOI='2'/></FDT-Instance>").unwrap_err();
+    assert!(alone.to_string().contains("Content-Location"), "{alone}");
+}
+
+// test: rfc6726 3.4.2, ts26346-mbms 7.2.10
+#[test]
+fn a_detail_that_cannot_be_read_costs_no_entry() {
+    for (odd, noted) in [
+        ("<File TOI='2' Content-Location='b' FEC-Redundancy-Level='much'/>", 1),
+        ("<File TOI='2' Content-Location='b' vendor='&own;' v:w='&own;' xmlns:v='urn:v'/>", 0),
+        ("<File TOI='2' Content-Location='b'><Group>&own;</Group></File>", 1),
+        ("<File TOI='2' Content-Location='b'>&own;</File>", 0),
+        (
+            "<File TOI='2' Content-Location='b'><Cache-Control><Expires>?</Expires></Cache-Control></File>",
+            1,
+        ),
+        (
+            "<File TOI='2' Content-Location='b'><e><e><e><e><e><e><e/></e></e></e></e></e></e></File>",
+            1,
+        ),
+    ] {
+        let instance = parse(&around(odd)).unwrap();
+        let tois: Vec<u128> = instance.files.iter().map(|file| file.toi.0).collect();
+        assert_eq!(tois, [1, 2, 3], "{odd}");
+        assert_eq!((instance.skipped.entries, instance.skipped.details), (0, noted), "{odd}");
+    }
+    for odd in
+        ["Complete='?'", "FEC-OTI-FEC-Encoding-ID='x'", "Content-Type=plain", "FullFDT='maybe'"]
+    {
+        let document = around("").replacen("Expires=\"1\"", &format!("{odd} Expires=\"1\""), 1);
+        let instance = parse(&document).unwrap();
+        assert_eq!((instance.files.len(), instance.skipped.details), (2, 1), "{odd}");
+        assert!(!instance.complete && instance.skipped.entries == 0);
+    }
+}
+
+#[test]
+fn octets_that_are_no_text_cost_the_entry_they_stand_in() {
+    for declaration in
+        ["", "<?xml version='1.0' encoding='US-ASCII'?>", "<?xml version='1.0' encoding='KOI8-R'?>"]
+    {
+        let odd = "<File TOI='2' Content-Location='b' Content-Type='@'/>";
+        let document = format!("{declaration}{}", around(odd));
+        let octets: Vec<u8> =
+            document.bytes().map(|octet| if octet == b'@' { 0xe9 } else { octet }).collect();
+        let instance = FdtInstance::parse(&octets).unwrap();
+        assert_eq!(instance.files.len(), 2, "{declaration}");
+        let reason = &reasons(&instance)[0];
+        assert!(reason.contains("expected UTF-8 or ISO 8859-1"), "{reason}");
+        assert!(!declaration.contains("KOI8") || reason.contains("koi8-r"), "{reason}");
+    }
+}
+
+// test: rfc6726 5
+#[test]
+fn where_no_scheme_is_named_the_codepoint_names_it() {
+    let attributes = r#"FEC-OTI-Encoding-Symbol-Length="16" FEC-OTI-Maximum-Source-Block-Length="3"
+        FEC-OTI-Scheme-Specific-Info="AQABBA==" Content-Length="43""#;
+    let entry = parse(&with_file(attributes)).unwrap().files.remove(0);
+    assert_eq!((entry.encoding_id, entry.oti), (None, None));
+    assert_eq!(entry.parameters_under(6), Ok(golden().files[0].oti));
+    let no_code = Oti::NoCode(NoCodeOti::new(43, 16, 3).unwrap());
+    assert_eq!(entry.parameters_under(0), Ok(Some(no_code)));
+    assert_eq!(entry.parameters_under(5), Ok(None));
+    let without_length = attributes.replace("Content-Length", "Unknown");
+    let without_length = parse(&with_file(&without_length)).unwrap().files.remove(0);
+    assert_eq!(without_length.parameters_under(0), Ok(None));
+    let without_block = attributes.replace("FEC-OTI-Maximum", "Unknown");
+    assert_eq!(parse(&with_file(&without_block)).unwrap().files[0].parameters_under(0), Ok(None));
+    let zero = attributes.replace("=\"16\"", "=\"0\"");
+    assert!(parse(&with_file(&zero)).unwrap().files[0].parameters_under(0).is_err());
+    let named = format!("{attributes} FEC-OTI-FEC-Encoding-ID=\"6\"");
+    assert_eq!(parse(&with_file(&named)).unwrap().files[0].parameters_under(0), Ok(None));
+    let written = FdtInstance { files: vec![entry.clone()], ..golden() };
+    assert_eq!(parse(&written.to_xml()).unwrap().files, [entry]);
 }
 
 #[test]
@@ -287,7 +438,7 @@ fn every_limit_holds_at_its_edge() {
     assert_eq!(parse(&many).unwrap().files.len(), 20_000);
 
     let attribute = |length: usize| with_file(&format!("Content-Type=\"{}\"", "y".repeat(length)));
-    assert!(parse(&attribute(MAX_ATTRIBUTE_BYTES)).is_ok());
+    assert!(parse(&attribute(MAX_ATTRIBUTE_BYTES)).unwrap().skipped.is_empty());
     assert!(parse(&attribute(MAX_ATTRIBUTE_BYTES + 1)).is_err());
 
     let attributes = |count: usize| {
@@ -303,8 +454,10 @@ fn every_limit_holds_at_its_edge() {
             &format!("{}{}</FDT-Instance>", "<e>".repeat(inner), "</e>".repeat(inner)),
         )
     };
-    assert!(parse(&nested(MAX_DEPTH)).is_ok());
-    assert!(parse(&nested(MAX_DEPTH + 1)).is_err());
+    assert!(parse(&nested(MAX_DEPTH)).unwrap().skipped.is_empty());
+    assert_eq!(parse(&nested(MAX_DEPTH + 1)).unwrap().skipped.details, 1);
+    assert_eq!(parse(&nested(256)).unwrap().skipped.details, 1);
+    assert!(parse(&nested(257)).is_err());
 
     let padded = |length: usize| {
         let document = with_file("");
@@ -345,6 +498,44 @@ proptest! {
         file.content_type = media;
         file.content_md5 = digest;
         prop_assert_eq!(parse(&instance.to_xml()), Ok(instance));
+    }
+
+    // test: rfc6726 3.4.2
+    #[test]
+    fn one_odd_part_leaves_the_other_entries(
+        places in prop::collection::btree_set(1_u128..9, 2..6), which in any::<prop::sample::Index>(),
+        name in prop::sample::select(vec![
+            "TOI", "Content-Location", "Content-Length", "Transfer-Length", "Content-MD5",
+            "FEC-OTI-FEC-Encoding-ID", "FEC-OTI-Encoding-Symbol-Length", "Content-Encoding",
+            "FEC-OTI-Scheme-Specific-Info", "FEC-Redundancy-Level", "vendor", "v:vendor",
+        ]),
+        value in "[ -%'-;=?-~]{0,30}|&[a-z]{1,5};|\\PC{0,9}",
+        element in prop::option::of("<(v:e|e|Group|File|Cache-Control|v:File) a=\"[a-z&;]{0,4}\"/>"),
+    ) {
+        let odd = which.index(places.len());
+        let plain = |toi: &u128| format!(r#"<File TOI="{toi}" Content-Location="{toi}" Content-Length="9" "#);
+        let entries = places.iter().enumerate().map(|(at, toi)| match at == odd {
+            false => plain(toi) + "/>",
+            true => {
+                let value = value.replace(['"', '<'], "");
+                let text = plain(toi).replace(&format!(" {name}="), " replaced=");
+                let element = element.clone().unwrap_or_default();
+                format!("{text} {name}=\"{value}\">{element}</File>")
+            }
+        });
+        let document = format!(
+            r#"<FDT-Instance xmlns="urn:ietf:params:xml:ns:fdt" xmlns:v="urn:v" Expires="1">{}</FDT-Instance>"#,
+            entries.collect::<String>()
+        );
+        let instance = parse(&document).unwrap();
+        let others = places.iter().enumerate().filter(|(at, _)| *at != odd).map(|(_, toi)| *toi);
+        for toi in others {
+            // What the odd entry claims for itself first is another's no more.
+            let found = instance.files.iter().any(|file| file.toi == Toi(toi));
+            prop_assert!(found, "{toi}: {document}");
+        }
+        let read = u64::try_from(instance.files.len()).unwrap();
+        prop_assert_eq!(read + instance.skipped.entries, u64::try_from(places.len()).unwrap());
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! Sessions whose packets arrive in any order: whatever comes first, all files become complete.
 
-use proto::flute::fdt::mbms::InstanceExtensions;
+use proto::flute::fdt::{mbms::InstanceExtensions, skipped::Skipped};
 
 use super::*;
 
@@ -45,6 +45,7 @@ impl Sent {
             complete: false,
             files: vec![entry],
             mbms: InstanceExtensions::default(),
+            skipped: Skipped::default(),
         }
         .to_xml();
         let length = u64::try_from(document.len()).unwrap();

@@ -13,7 +13,7 @@ use crate::{
     flute::{
         alc::{Payload, PayloadId},
         ext::{ExtensionWriter, FdtHeader},
-        fdt::mbms::InstanceExtensions,
+        fdt::{mbms::InstanceExtensions, skipped::Skipped},
         lct::{Extensions, Header},
     },
     ids::{Esi, Sbn, Tsi},
@@ -29,7 +29,8 @@ fn file(toi: u128, location: &str) -> FileEntry {
 
 fn instance(files: Vec<FileEntry>) -> FdtInstance {
     let mbms = InstanceExtensions::default();
-    FdtInstance { expires_ntp: (NOW + HOUR).ntp_seconds(), complete: false, files, mbms }
+    let expires_ntp = (NOW + HOUR).ntp_seconds();
+    FdtInstance { expires_ntp, complete: false, files, mbms, skipped: Skipped::default() }
 }
 
 struct Sent {

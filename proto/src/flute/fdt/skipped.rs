@@ -1,0 +1,86 @@
+//! The parts of a file delivery table that cannot be read, and cost nothing else.
+
+use std::fmt;
+
+use crate::{ids::Toi, wire::WireError};
+
+/// Parts of one instance that are kept with their reasons; all are counted.
+const MAX_PARTS: usize = 16;
+
+/// The parts of an FDT instance that were left out because they cannot be read.
+///
+/// # Source
+///
+/// RFC 6726 §3.4.2 has receivers ignore what they do not know; it says nothing of what is wrong.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Skipped {
+    /// Entries of files: what they describe cannot be received.
+    pub entries: u64,
+    /// Details that no file needs.
+    pub details: u64,
+    /// The first parts, in document order.
+    pub parts: Vec<SkippedPart>,
+}
+
+/// One part that was left out.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SkippedPart {
+    /// Its place.
+    pub place: Place,
+    /// The reason.
+    pub reason: WireError,
+}
+
+/// The place of a part in its document.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Place {
+    /// The entry of a file.
+    Entry {
+        /// Its number in document order, from 1.
+        number: usize,
+        /// Its TOI, where that can be read.
+        toi: Option<Toi>,
+    },
+    /// Any other part.
+    Detail,
+}
+
+impl Skipped {
+    /// Returns whether nothing was left out.
+    #[must_use]
+    pub const fn is_empty(&self) -> bool {
+        self.entries == 0 && self.details == 0
+    }
+
+    /// Adds a part.
+    pub(super) fn add(&mut self, place: Place, reason: WireError) {
+        match place {
+            Place::Entry { .. } => self.entries += 1,
+            Place::Detail => self.details += 1,
+        }
+        if self.parts.len() < MAX_PARTS {
+            self.parts.push(SkippedPart { place, reason });
+        }
+    }
+
+    /// Returns the reason why the first entry was left out.
+    pub(super) fn first_entry(&self) -> Option<WireError> {
+        let is_entry = |part: &&SkippedPart| matches!(part.place, Place::Entry { .. });
+        self.parts.iter().find(is_entry).map(|part| part.reason.clone())
+    }
+}
+
+impl fmt::Display for SkippedPart {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { place, reason } = self;
+        match place {
+            Place::Entry { toi: Some(toi), .. } => {
+                write!(formatter, "the entry of TOI {} is skipped: {reason}", toi.0)
+            }
+            Place::Entry { number, toi: None } => {
+                write!(formatter, "entry {number} is skipped: {reason}")
+            }
+            Place::Detail => write!(formatter, "ignored: {reason}"),
+        }
+    }
+}
