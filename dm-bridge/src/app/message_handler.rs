@@ -24,7 +24,7 @@ use crate::{
     campaign::model::CampaignState,
     dm::{
         Limits,
-        auth::{self, MacVerdict},
+        auth::{self, ClientCredentials, MacVerdict},
         context::{
             AuthContext, Context, DeviceContext, campaign_of, changes_since, latest, mark_stored,
         },
@@ -36,7 +36,7 @@ use crate::{
         attempt::{ArmingAttempt, ArmingPhase},
         audit::{Actor, Audit},
         challenge::{ChallengeKeys, Period},
-        device::Device,
+        device::{Device, auth_of_nobody},
         store::{FleetStore, StoreError},
     },
     random::RandomBytes,
@@ -177,6 +177,25 @@ pub async fn verify_mac(
     let Some(device) = store.device_with_secrets(id).await? else { return Ok(None) };
     let verdict = auth::verify_mac(&device.auth, id.as_str(), (mac, bytes), &challenges);
     Ok(Some((verdict, device)))
+}
+
+/// Returns whether credentials are right for the stored nonce of a device that has proved itself
+/// before; a device that is not enrolled costs as much.
+///
+/// # Errors
+///
+/// [`StoreError`] when the row cannot be loaded.
+pub async fn fits_stored_nonce(
+    store: &dyn FleetStore,
+    id: &DeviceId,
+    credentials: ClientCredentials<'_>,
+    random: RandomBytes<'_>,
+) -> Result<bool, StoreError> {
+    let device = store.device_with_secrets(id).await?;
+    // The nonce of an enrolment may be that of a profile.
+    let has_nonce = device.as_ref().is_some_and(|device| device.last_seen.is_some());
+    let auth = device.map_or_else(|| auth_of_nobody(id.as_str(), random()), |device| device.auth);
+    Ok(auth::fits_stored_nonce(&auth, id.as_str(), credentials) && has_nonce)
 }
 
 /// Returns the challenge of a device whose message has a wrong HMAC; of the message the header alone

@@ -137,6 +137,37 @@ pub fn refuse_unknown(
     }
 }
 
+/// Returns whether credentials are right for the stored nonce. It was sent to the proved device alone
+/// and has 128 random bits, so whoever guesses the secret learns nothing by it, however often he tries.
+// spec: security 7.2 (the owner beside a stranger)
+#[must_use]
+pub fn fits_stored_nonce(
+    auth: &DeviceAuth,
+    name: &str,
+    credentials: ClientCredentials<'_>,
+) -> bool {
+    auth.kind != AuthKind::Basic
+        && is_of(auth, name, credentials)
+        && auth.next_nonce.as_ref().is_some_and(|nonce| proves(auth, credentials, nonce))
+}
+
+fn is_of(auth: &DeviceAuth, name: &str, credentials: ClientCredentials<'_>) -> bool {
+    credentials.source == name && credentials.user.is_none_or(|user| user == auth.user)
+}
+
+/// Returns whether credentials are right for a nonce.
+fn proves(auth: &DeviceAuth, credentials: ClientCredentials<'_>, nonce: &Nonce) -> bool {
+    // Without the secret nothing proves it.
+    let Some(secret) = auth.secret.opened() else { return false };
+    match auth.kind {
+        AuthKind::Basic => false,
+        AuthKind::Md5 => credentials.credential.is_some_and(|it| secret.proves(it, &nonce.0)),
+        AuthKind::Mac => credentials.mac.is_some_and(|(mac, body)| {
+            mac.user == auth.user && secret.proves_message(mac, &nonce.0, body)
+        }),
+    }
+}
+
 /// Returns the nonce that credentials are right for.
 fn made_with(
     auth: &DeviceAuth,
@@ -144,23 +175,15 @@ fn made_with(
     credentials: ClientCredentials<'_>,
     challenges: &ChallengeKeys,
 ) -> Option<MadeWith> {
-    let is_named = credentials.source == name;
-    if !is_named || credentials.user.is_some_and(|user| user != auth.user) {
+    if !is_of(auth, name, credentials) {
         return None;
     }
-    let shown = |proves: &dyn Fn(&Credential) -> bool| credentials.credential.is_some_and(proves);
-    // Without the secret nothing proves it.
     let secret = auth.secret.opened()?;
-    let proves = |nonce: &Nonce| match auth.kind {
-        AuthKind::Basic => false,
-        AuthKind::Md5 => shown(&|it| secret.proves(it, &nonce.0)),
-        AuthKind::Mac => credentials.mac.is_some_and(|(mac, body)| {
-            mac.user == auth.user && secret.proves_message(mac, &nonce.0, body)
-        }),
-    };
+    let proves = |nonce: &Nonce| proves(auth, credentials, nonce);
     // spec: oma-dm 5.1 (the kind that was agreed on and no weaker one)
     if auth.kind == AuthKind::Basic {
-        return shown(&|it| secret.proves_basic(it)).then_some(MadeWith::NoNonce);
+        let is_right = credentials.credential.is_some_and(|it| secret.proves_basic(it));
+        return is_right.then_some(MadeWith::NoNonce);
     }
     // spec: security 7.2 (a nonce is accepted once)
     if auth.next_nonce.as_ref().is_some_and(proves) {
@@ -230,6 +253,31 @@ mod tests {
         assert_eq!(auth.next_nonce, Some(FRESH));
         assert_eq!(auth.challenge_count, 0, "no challenge was answered");
         assert!(matches!(show(&mut auth, &credential, NOW), AuthOutcome::AuthFailed(_)));
+    }
+
+    // test: security 7.2 (the owner beside a stranger)
+    #[test]
+    fn a_proof_for_the_stored_nonce_differs_from_one_for_a_challenge() {
+        let mut auth = auth();
+        let fits = |auth: &DeviceAuth, credential: &Credential, name: &str| {
+            let credentials = ClientCredentials {
+                credential: Some(credential),
+                mac: None,
+                user: Some("a"),
+                source: name,
+            };
+            fits_stored_nonce(auth, "a", credentials)
+        };
+        assert!(fits(&auth, &credential("right", [1; 16]), "a"));
+        assert!(!fits(&auth, &credential("right", [1; 16]), "b"));
+        assert!(!fits(&auth, &credential("wrong", [1; 16]), "a"));
+        let challenge = ask(&mut auth, NOW);
+        assert!(!fits(&auth, &credential("right", challenge), "a"), "anybody has this nonce");
+        auth.kind = AuthKind::Basic;
+        assert!(!fits(&auth, &Credential::basic("a", "right"), "a"), "it has no nonce");
+        auth.next_nonce = None;
+        auth.kind = AuthKind::Md5;
+        assert!(!fits(&auth, &credential("right", [1; 16]), "a"));
     }
 
     // test: security 7.2 (challenges without stored state)

@@ -9,6 +9,10 @@
 //! familiar  the device has proved itself from there in the last day, or shows its certificate
 //! ```
 //!
+//! Beyond the counts a proof is held against the stored nonce alone, which only the proved device
+//! knows: the owner passes beside whoever guesses from his address, and no guess is evaluated. Facts
+//! 7.2 slow him to one proof in 10 s, of which he may lose each to a stranger who is faster.
+//!
 //! Spans are monotonic. Both tables are bounded; the entry whose span began first makes room.
 //!
 //! # Source

@@ -100,7 +100,9 @@ pub fn unknown_device(
     MessageOutcome::UnknownDevice(inbound.encode(MetaOrder::FormatFirst, &refusal))
 }
 
-fn credentials(inbound: InboundMessage<'_>) -> ClientCredentials<'_> {
+/// Returns the credentials of a message.
+#[must_use]
+pub fn credentials(inbound: InboundMessage<'_>) -> ClientCredentials<'_> {
     let header = &inbound.message.header;
     ClientCredentials {
         credential: header.credential.as_ref(),

@@ -35,11 +35,12 @@ use super::{
     retry_after,
 };
 use crate::{
-    app::message_handler::{SlotUpdate, handle_unknown, refuse_mac, verify_mac},
+    app::message_handler::{SlotUpdate, fits_stored_nonce, handle_unknown, refuse_mac, verify_mac},
     dm::{
-        auth::MacVerdict,
+        auth::{ClientCredentials, MacVerdict},
         limiter::{FailureLimiter, Standing},
         message::{InboundMessage, MessageOutcome, OutboundMessage, RawMessage},
+        proof,
     },
     fleet::{device::Device, store::StoreError},
     random::spread,
@@ -220,7 +221,14 @@ async fn check_mac<'a>(
     raw: RawMessage<'_>,
 ) -> Result<Result<(MacCheck, Evaluation<'a>), MessageOutcome>, StoreError> {
     let id = mac.user.parse::<DeviceId>().ok();
-    let evaluation = match admit_proof(shared, (network, id.as_ref()), certificate).await? {
+    let credentials = ClientCredentials {
+        credential: None,
+        mac: Some((mac, raw.bytes)),
+        user: None,
+        source: &mac.user,
+    };
+    let claimant = (network, id.as_ref());
+    let evaluation = match admit_proof(shared, claimant, certificate, credentials).await? {
         Ok(evaluation) => evaluation,
         Err(wait) => return Ok(Err(MessageOutcome::LockedOut(wait))),
     };
@@ -301,7 +309,8 @@ async fn handle(
     let proof = inbound.network;
     let _evaluation = match (proof, admitted) {
         (Some(network), None) => {
-            match admit_proof(shared, (network, id.as_ref()), certificate).await? {
+            let (claimant, shown) = ((network, id.as_ref()), proof::credentials(inbound));
+            match admit_proof(shared, claimant, certificate, shown).await? {
                 Ok(evaluation) => Some(evaluation),
                 Err(wait) => return Ok(MessageOutcome::LockedOut(wait)),
             }
@@ -325,11 +334,13 @@ async fn handle(
 type Claimant<'a> = (PeerNetwork, Option<&'a DeviceId>);
 
 /// Admits a proof to be evaluated, or returns the time to wait. Only beyond a limit anything is read
-/// from the store: the addresses of the device.
+/// from the store: the addresses of the device, and then its row. A proof for the stored nonce is
+/// admitted whatever others have sent from its address: they cannot know that nonce.
 async fn admit_proof<'a>(
     shared: &'a Shared,
     (network, id): Claimant<'_>,
     certificate: Certificate,
+    shown: ClientCredentials<'_>,
 ) -> Result<Result<Evaluation<'a>, Duration>, StoreError> {
     let now = shared.clock.now();
     {
@@ -346,9 +357,19 @@ async fn admit_proof<'a>(
         (Certificate::Missing, None) => false,
     };
     let standing = if is_familiar { Standing::Familiar } else { Standing::Stranger };
-    let mut limiter = limiter(shared);
-    let admitted = limiter.admit(now.mono, network, id, standing);
-    Ok(admitted.map(|()| Evaluation::begin(shared, &mut limiter, (network, id))))
+    let wait = {
+        let mut limiter = limiter(shared);
+        match limiter.admit(now.mono, network, id, standing) {
+            Ok(()) => return Ok(Ok(Evaluation::begin(shared, &mut limiter, (network, id)))),
+            Err(wait) => wait,
+        }
+    };
+    let Some(name) = id else { return Ok(Err(wait)) };
+    // spec: security 7.2 (the owner beside a stranger)
+    if fits_stored_nonce(&*shared.store, name, shown, &mut random::<16>).await? {
+        return Ok(Ok(Evaluation::begin(shared, &mut limiter(shared), (network, id))));
+    }
+    Ok(Err(wait))
 }
 
 /// A proof that is being evaluated, until it is dropped.

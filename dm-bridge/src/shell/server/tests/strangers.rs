@@ -50,6 +50,51 @@ async fn bodies_that_do_not_come_hold_no_permit() {
     drop(stalled);
 }
 
+/// Begins requests of operators, with and without their token, whose bodies do not come.
+fn stall_operators(bridge: &Bridge, paths: &[&str], count: usize) -> Vec<TcpStream> {
+    let begin = |number: usize| {
+        let (method, path) = paths[number % paths.len()].split_once(' ').unwrap();
+        let token = if number % 4 < 3 { &bridge.token } else { "wrong" };
+        let head = format!(
+            "{method} {path} HTTP/1.1\r\nHost: b\r\nAuthorization: Bearer {token}\r\n\
+             Content-Length: 100\r\nExpect: 100-continue\r\n\r\n"
+        );
+        let mut stream = TcpStream::connect(bridge.address).unwrap();
+        stream.set_read_timeout(Some(Duration::from_secs(5))).unwrap();
+        stream.write_all(head.as_bytes()).unwrap();
+        // The server waits for the body, or refuses the token.
+        let mut answer = [0; 12];
+        stream.read_exact(&mut answer).unwrap();
+        stream
+    };
+    (0..count).map(begin).collect()
+}
+
+// test: security 7.2 (stalled bodies)
+#[tokio::test(flavor = "multi_thread")]
+async fn bodies_of_operators_that_do_not_come_hold_up_no_operator_and_no_device() {
+    let bridge = Bridge::start_with(Admission { messages: 2, ..Admission::default() }).await;
+    let mut device = bridge.enrol("LAB-0001").await;
+    let paths: Vec<_> = routes()
+        .iter()
+        .filter(|route| route.method != "GET" && !route.path.ends_with("/stop"))
+        .map(|route| format!("{} {}", route.method, route.path.replace("{id}", "LAB-0001")))
+        .collect();
+    let paths: Vec<_> = paths.iter().map(String::as_str).collect();
+    assert!(paths.len() > 5, "{paths:?}");
+    let stalled = stall_operators(&bridge, &paths, 400);
+    let mut operator = TcpStream::connect(bridge.address).unwrap();
+    operator.set_read_timeout(Some(Duration::from_secs(5))).unwrap();
+    let token = format!("Authorization: Bearer {}\r\n", bridge.token);
+    for request in ["GET /api/v1/devices", "GET /metrics", "PUT /api/v1/devices/x/suspension"] {
+        let head = format!("{request} HTTP/1.1\r\n{token}");
+        let (answer, _) = ask(&mut operator, &head, b"{}").expect(request);
+        assert!(!answer.starts_with("http/1.1 5"), "{request}: {answer}");
+    }
+    device.run();
+    drop(stalled);
+}
+
 // test: security 7.2 (stalled bodies)
 #[tokio::test(flavor = "multi_thread")]
 async fn a_body_that_does_not_come_is_waited_for_so_long() {
@@ -326,6 +371,45 @@ async fn a_device_that_proved_itself_passes_the_address_that_others_shut() {
     familiar.nonce = keys.nonce("LAB-0001", 0).0.to_vec();
     let message = first(&bridge, "LAB-0001", Some(familiar.credential()));
     assert_eq!(send_from(&router, home, None, &message).await.2, 212);
+}
+
+// test: security 7.2 (the owner beside a stranger)
+#[tokio::test(flavor = "multi_thread")]
+async fn the_owner_is_not_slowed_by_a_stranger_who_guesses_from_his_address() {
+    let bridge = Bridge::start().await;
+    let mut owner = bridge.enrol("LAB-0001").await;
+    let (router, shared) = router_of(&bridge, Vec::new()).await;
+    let (home, id) = ([192, 0, 2, 1], "LAB-0001".parse().unwrap());
+    let enrolled = first(&bridge, "LAB-0001", Some(owner.credential()));
+    let wrong = Secret::new("LAB-0001", "guess").credential(b"nonce");
+    let wrong = first(&bridge, "LAB-0001", Some(wrong));
+    for _ in 0..6 {
+        send_from(&router, home, None, &wrong).await;
+    }
+    // The nonce of the enrolment is not known to be secret.
+    assert_eq!(send_from(&router, home, None, &enrolled).await.0, 503);
+    assert_eq!(send_from(&router, [192, 0, 2, 2], None, &enrolled).await.2, 212);
+    for round in 0..20 {
+        for _ in 0..3 {
+            let (status, _, code) = send_from(&router, home, None, &wrong).await;
+            assert_eq!((status, code), (503, 0), "{round}: no guess is evaluated");
+        }
+        let now = shared.clock.now().utc;
+        let device = shared.store.device_with_secrets(&id).await.unwrap().unwrap();
+        let keys = crate::app::message_handler::challenge_keys(&*shared.store, now).await.unwrap();
+        let challenge = keys.nonce("LAB-0001", device.auth.challenge_count);
+        let guess = owner.script.client.secret.credential(&challenge.0);
+        let guess = first(&bridge, "LAB-0001", Some(guess));
+        assert_eq!(send_from(&router, home, None, &guess).await.0, 503, "anybody has the nonce");
+        owner.nonce = device.auth.next_nonce.unwrap().0.to_vec();
+        let right = first(&bridge, "LAB-0001", Some(owner.credential()));
+        assert_eq!(send_from(&router, home, None, &right).await.2, 212, "{round}");
+        // A success clears the count of his pair: the stranger fills it again, and has the one proof
+        // in ten seconds of an address from which the owner has proved himself.
+        for _ in 0..6 {
+            send_from(&router, home, None, &wrong).await;
+        }
+    }
 }
 
 // test: security 7.2 (the address behind a proxy)
