@@ -318,6 +318,7 @@ fn the_image_server_refuses_each_attack_for_its_reason() {
             opens_utc: broadcast.window().opens.seconds(),
             closes_utc: closes.seconds(),
             bits_per_second: 0,
+            window_revision: 0,
         };
         control.prepare(now, &request, offer, Tsi(7), None).map(drop)
     };

@@ -196,9 +196,14 @@ impl Control {
         if self.sessions.len() >= MAX_SESSIONS && !self.sessions.contains_key(&id) {
             return Err(Refusal::Conflict(format!("{MAX_SESSIONS} sessions are the most")));
         }
+        let known = self.sessions.get(&id).map(|managed| managed.session);
+        let known = known.or_else(|| earlier.and_then(|saved| saved.session));
+        let window_revision = request.window_revision;
+        known.map_or(Ok(()), |known| check_revision(&known, window_revision))?;
         let Window { opens, closes } = window;
         let desired = DesiredState::Prepared;
-        let session = SavedSession { channel, opens, closes, bits_per_second, desired };
+        let session =
+            SavedSession { channel, opens, closes, bits_per_second, desired, window_revision };
         let managed = self.sessions.entry(id).or_insert_with(|| {
             let saved = earlier.map(|saved| (saved.tsi, saved.resume_point));
             let (tsi, resume_point) = saved.unwrap_or((fresh_tsi, ResumePoint::START));
@@ -229,8 +234,10 @@ impl Control {
         if let PlanCheck::Failed(problem) = &managed.package.check {
             return Err(Refusal::Policy(problem.clone()));
         }
+        check_revision(&managed.session, request.window_revision)?;
         let (opens, closes) = (request.opens_utc, request.closes_utc);
         let window = checked_window(now, &managed.package.campaign, opens, closes)?;
+        managed.session.window_revision = request.window_revision;
         managed.session.opens = window.opens;
         managed.session.closes = window.closes;
         managed.session.desired = DesiredState::Opened;
@@ -239,14 +246,19 @@ impl Control {
         Ok(status)
     }
 
-    /// Takes a session off the air; its resume point is saved.
+    /// Takes a session off the air; its resume point is saved. A window that was set after the one to
+    /// end goes on: the call has come late.
     ///
     /// # Errors
     ///
     /// [`Refusal`] that names the field.
     pub fn stop(&mut self, now: Now, request: &StopRequest) -> Result<AirStatus, Refusal> {
         let (id, managed) = self.managed(&request.campaign_id, request.tsi)?;
-        managed.session.desired = DesiredState::Stopped;
+        let ends = request.window_revision;
+        if ends == 0 || ends >= managed.session.window_revision {
+            managed.session.desired = DesiredState::Stopped;
+            managed.session.window_revision = managed.session.window_revision.max(ends);
+        }
         let (saved, status) = (managed.saved_state(id), managed.status(now, id));
         self.outputs.push_back(Output::Save(saved));
         Ok(status)
@@ -469,6 +481,7 @@ impl ManagedSession {
             checked_percent: self.package.check.percent(),
             damaged_runs: self.damaged_runs,
             problem: self.problem(),
+            window_revision: self.session.window_revision,
         }
     }
 
@@ -511,6 +524,19 @@ fn channel(group: &str, port: u32) -> Result<SocketAddr, Refusal> {
     let port = u16::try_from(port).ok().filter(|port| *port > 0);
     let port = port.ok_or_else(|| Refusal::Malformed("port is not 1 to 65535".into()))?;
     Ok(SocketAddr::new(address, port))
+}
+
+/// Refuses a call for a window that a later one has replaced, or that was stopped: it has come late,
+/// and whoever made it has had another answer meanwhile.
+fn check_revision(known: &SavedSession, asked: u32) -> Result<(), Refusal> {
+    let latest = known.window_revision;
+    let reason = match asked {
+        0 => return Ok(()),
+        _ if asked < latest => format!("older than {latest}"),
+        _ if asked == latest && known.desired == DesiredState::Stopped => "stopped".to_owned(),
+        _ => return Ok(()),
+    };
+    Err(Refusal::Conflict(format!("window_revision {asked} is {reason}: set the window again")))
 }
 
 fn checked_rate(bits: u64) -> Result<Rate, Refusal> {

@@ -64,6 +64,9 @@ pub struct SavedSession {
     /// The desired state.
     #[serde(rename = "order")]
     pub desired: DesiredState,
+    /// Number of this setting of the window; 0 if the caller does not count.
+    #[serde(default)]
+    pub window_revision: u32,
 }
 
 /// The content of `air.json` in a package directory.

@@ -32,7 +32,7 @@ use crate::{
             self, AirablePackage, Control, Defaults, Output, Refusal, SessionProgress, StartSession,
         },
         plan_check::PlanCheck,
-        resume_point::SavedState,
+        resume_point::{DesiredState, SavedSession, SavedState},
     },
     error::{CliError, ExitCode},
     flute::{pacing::Rate, session::SessionSetup},
@@ -262,7 +262,22 @@ impl SessionManager {
     ///
     /// [`ControlError`].
     pub fn stop(&mut self, now: Now, request: &StopRequest) -> Result<AirStatus, ControlError> {
-        Ok(self.control.stop(now, request)?)
+        let stopped = self.control.stop(now, request);
+        if let Err(Refusal::NotFound(_)) = stopped {
+            self.stop_unrestored(manager::campaign_id(&request.campaign_id)?)?;
+        }
+        Ok(stopped?)
+    }
+
+    /// Saves that a session is stopped which is not restored yet: it stays off the air.
+    fn stop_unrestored(&self, id: CampaignId) -> Result<(), ControlError> {
+        if !self.unrestored.contains(&id) {
+            return Ok(());
+        }
+        let saved = package_dir::read_saved(&self.directory(id), id);
+        let Some(saved) = saved.map_err(ControlError::Storage)? else { return Ok(()) };
+        let session = saved.session.map(|it| SavedSession { desired: DesiredState::Stopped, ..it });
+        self.save(&SavedState { session, ..saved }).map_err(ControlError::Storage)
     }
 
     /// Returns the state of one session, or of all.

@@ -10,7 +10,7 @@ use proto::{
 use super::{AppError, campaigns::find};
 use crate::{
     campaign::{
-        model::{Campaign, CampaignState, PreparedSession},
+        model::{Campaign, CampaignState, Loss, PreparedSession, Window},
         reconcile::{self, CampaignView, ReconcilePlan, ReconcilePolicy},
     },
     fleet::{
@@ -115,6 +115,46 @@ pub async fn mark_opened(
 ) -> Result<(), AppError> {
     let campaign = find(store, id).await?.opened(revision);
     store_campaign(store, now, "campaign.opened", campaign).await
+}
+
+/// Marks a session as lost by its image server, so that it is prepared and opened again, unless the
+/// campaign has another one meanwhile.
+///
+/// # Errors
+///
+/// [`AppError::Store`] when it cannot be stored.
+pub async fn mark_lost(
+    store: &dyn FleetStore,
+    now: Utc,
+    id: CampaignId,
+    session: PreparedSession,
+    loss: Loss,
+) -> Result<(), AppError> {
+    let campaign = find(store, id).await?;
+    if campaign.prepared != Some(session) {
+        return Ok(());
+    }
+    store_campaign(store, now, "campaign.session-lost", campaign.with_lost_session(loss)).await
+}
+
+/// Gives the window another number, above the one that its image server has seen, unless the window
+/// was moved meanwhile: devices are armed again for it.
+///
+/// # Errors
+///
+/// [`AppError::Store`] when it cannot be stored.
+pub async fn renumber(
+    store: &dyn FleetStore,
+    now: Utc,
+    id: CampaignId,
+    window: Window,
+    used: u32,
+) -> Result<(), AppError> {
+    let campaign = find(store, id).await?;
+    if campaign.window != Some(window) {
+        return Ok(());
+    }
+    store_campaign(store, now, "campaign.window-renumbered", campaign.renumbered(used)).await
 }
 
 /// Marks a campaign as stopped on the image server.
@@ -350,6 +390,65 @@ mod tests {
         assert!(!find(&store, id).await.unwrap().prepared.unwrap().opened);
         mark_opened(&store, NOW, id, 1).await.unwrap();
         assert!(find(&store, id).await.unwrap().prepared.unwrap().opened);
+    }
+
+    #[tokio::test]
+    async fn a_lost_session_is_prepared_again_and_kept_for_a_stop() {
+        for (loss, prepared) in [
+            (Loss::NoSession, (77, 0)),
+            (Loss::OlderWindow(1), (77, 0)),
+            (Loss::OtherTsi(Tsi(78)), (78, 0)),
+            (Loss::NotOpened, (77, 1)),
+        ] {
+            let (store, id) = store(&[ArmingPhase::Armed]).await;
+            let session = find(&store, id).await.unwrap().prepared.unwrap();
+            mark_lost(&store, NOW, id, session, loss).await.unwrap();
+            let campaign = find(&store, id).await.unwrap();
+            let air = campaign.prepared.unwrap();
+            assert_eq!((air.tsi.0, air.revision, air.opened), (prepared.0, prepared.1, false));
+            assert_eq!(campaign.last_error, Some(loss.to_string()));
+            let audit = store.audit_tail(1).await.unwrap().remove(0);
+            assert_eq!(
+                (audit.action.as_str(), audit.detail),
+                ("campaign.session-lost", loss.to_string())
+            );
+            // A look at the session before it is late.
+            mark_lost(&store, NOW, id, session, loss).await.unwrap();
+            assert_eq!(store.audit_tail(9).await.unwrap().len(), 2);
+        }
+    }
+
+    #[tokio::test]
+    async fn devices_are_armed_again_when_a_session_has_another_tsi_or_source_in_its_window() {
+        let listed = IpAddr::from([192, 0, 2, 1]);
+        for (loss, tsi, revision) in [
+            (Some(Loss::NoSession), 77, 1),
+            (Some(Loss::NoSession), 78, 2),
+            (Some(Loss::OtherTsi(Tsi(78))), 78, 2),
+            (None, 78, 2),
+        ] {
+            let (store, id) = store(&[ArmingPhase::Armed]).await;
+            if let Some(loss) = loss {
+                let session = find(&store, id).await.unwrap().prepared.unwrap();
+                mark_lost(&store, NOW, id, session, loss).await.unwrap();
+            }
+            mark_prepared(&store, NOW, id, 1, (listed, Tsi(tsi))).await.unwrap();
+            let campaign = find(&store, id).await.unwrap();
+            assert_eq!(campaign.window.unwrap().revision, revision, "{loss:?} {tsi}");
+            mark_prepared(&store, NOW, id, revision, (listed, Tsi(tsi))).await.unwrap();
+            assert_eq!(find(&store, id).await.unwrap().window, campaign.window);
+        }
+    }
+
+    #[tokio::test]
+    async fn a_window_whose_number_was_used_has_the_next_one() {
+        let (store, id) = store(&[ArmingPhase::Armed]).await;
+        let window = find(&store, id).await.unwrap().window.unwrap();
+        renumber(&store, NOW, id, window, 7).await.unwrap();
+        let renumbered = find(&store, id).await.unwrap().window.unwrap();
+        assert_eq!(renumbered, Window { revision: 8, ..window });
+        renumber(&store, NOW, id, window, 9).await.unwrap();
+        assert_eq!(find(&store, id).await.unwrap().window.unwrap(), renumbered, "it was moved");
     }
 
     #[tokio::test]

@@ -1,6 +1,6 @@
 //! A campaign: its signed documents, broadcast target, windows and state.
 
-use std::{collections::BTreeMap, net::IpAddr};
+use std::{collections::BTreeMap, fmt, net::IpAddr};
 
 use proto::{
     crypto::Digest,
@@ -112,10 +112,16 @@ impl Campaign {
         Self { window, state: CampaignState::Running, last_error: None, ..self }
     }
 
-    /// Returns the campaign with the FLUTE session that its image server has prepared.
+    /// Returns the campaign with the FLUTE session that its image server has prepared. When devices
+    /// may be armed for another one in this window, its number rises: they are armed again.
     #[must_use]
     pub fn with_session(self, prepared: PreparedSession) -> Self {
-        Self { prepared: Some(prepared), last_error: None, ..self }
+        let is_other = self.prepared.is_some_and(|before| {
+            [LOST, prepared.revision].contains(&before.revision)
+                && (before.source, before.tsi) != (prepared.source, prepared.tsi)
+        });
+        let campaign = Self { prepared: Some(prepared), last_error: None, ..self };
+        if is_other { campaign.renumbered(prepared.revision) } else { campaign }
     }
 
     /// Returns the campaign whose image server has accepted `open` for a revision of the window.
@@ -124,6 +130,37 @@ impl Campaign {
         let prepared =
             self.prepared.map(|air| PreparedSession { opened: air.revision == revision, ..air });
         Self { prepared, last_error: None, ..self }
+    }
+
+    /// Returns the campaign whose image server has lost its session. The session is kept for a stop,
+    /// as the image server names it.
+    #[must_use]
+    pub fn with_lost_session(self, loss: Loss) -> Self {
+        let lost = |air: PreparedSession| match loss {
+            Loss::NotOpened => PreparedSession { opened: false, ..air },
+            Loss::NoSession | Loss::OlderWindow(_) => {
+                PreparedSession { revision: LOST, opened: false, ..air }
+            }
+            Loss::OtherTsi(tsi) => PreparedSession { tsi, revision: LOST, opened: false, ..air },
+        };
+        let used = self.window.map(|window| window.revision);
+        let campaign =
+            Self { prepared: self.prepared.map(lost), last_error: Some(loss.to_string()), ..self };
+        match (loss, used) {
+            // Devices are armed for the TSI before.
+            (Loss::OtherTsi(_), Some(used)) => campaign.renumbered(used),
+            _ => campaign,
+        }
+    }
+
+    /// Returns the campaign with the number after `used` for its window.
+    #[must_use]
+    pub fn renumbered(self, used: u32) -> Self {
+        let next = |window: Window| {
+            let revision = window.revision.max(used.saturating_add(1));
+            Window { revision, ..window }
+        };
+        Self { window: self.window.map(next), ..self }
     }
 
     /// Returns the campaign that an operator stops, until its image server has confirmed it.
@@ -297,6 +334,9 @@ pub struct Window {
     pub revision: u32,
 }
 
+/// Revision of a session that its image server has lost: that of no window.
+const LOST: u32 = 0;
+
 /// A FLUTE session that an image server has prepared.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct PreparedSession {
@@ -304,10 +344,37 @@ pub struct PreparedSession {
     pub source: IpAddr,
     /// Its TSI.
     pub tsi: Tsi,
-    /// Revision of the window that it was prepared for.
+    /// Revision of the window that it was prepared for; 0 when its image server has lost it.
     pub revision: u32,
     /// Set when the image server has accepted `open` for that revision.
     pub opened: bool,
+}
+
+/// The way in which a session was lost.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Loss {
+    /// The image server has no session of the campaign.
+    NoSession,
+    /// It has another one.
+    OtherTsi(Tsi),
+    /// It has the session for an older window.
+    OlderWindow(u32),
+    /// It has the session, and no request has opened it.
+    NotOpened,
+}
+
+impl fmt::Display for Loss {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str("the image server has lost the session, which is opened again: ")?;
+        match self {
+            Self::NoSession => formatter.write_str("it has none of this campaign"),
+            Self::OtherTsi(tsi) => write!(formatter, "its TSI is {} there", tsi.0),
+            Self::OlderWindow(revision) => {
+                write!(formatter, "its window has number {revision} there")
+            }
+            Self::NotOpened => formatter.write_str("it is not open there"),
+        }
+    }
 }
 
 proto::words! {

@@ -51,6 +51,8 @@ pub enum Step {
     Open(CampaignId),
     /// Stops the session on the image server, then enters this state.
     Stop(CampaignId, CampaignState),
+    /// Compares the open session with what the image server shows of it.
+    Look(CampaignId),
     /// Records that the window has closed; the image server goes off the air by itself.
     Close(CampaignId),
     /// Closes the attempts that were never armed.
@@ -67,6 +69,7 @@ impl Step {
             Self::Prepare(id)
             | Self::Open(id)
             | Self::Stop(id, _)
+            | Self::Look(id)
             | Self::Close(id)
             | Self::ExpirePending(id)
             | Self::ExpireSilent(id) => id,
@@ -82,6 +85,7 @@ impl fmt::Display for Step {
             Self::Stop(id, then) => {
                 write!(formatter, "{id}: stop on the image server, then {}", then.as_str())
             }
+            Self::Look(id) => write!(formatter, "{id}: look at the session on the image server"),
             Self::Close(id) => write!(formatter, "{id}: close, the window is over"),
             Self::ExpirePending(id) => write!(formatter, "{id}: expire devices never armed"),
             Self::ExpireSilent(id) => write!(formatter, "{id}: expire devices that are silent"),
@@ -94,6 +98,8 @@ impl fmt::Display for Step {
 pub struct ReconcilePlan {
     /// Steps, by campaign in the order of creation.
     pub steps: Vec<Step>,
+    /// Campaigns whose session is open on its image server: it is looked at from time to time.
+    pub watched: Vec<CampaignId>,
     /// Time at which a step becomes due by itself.
     pub next: Option<Utc>,
 }
@@ -116,6 +122,9 @@ pub fn plan(policy: &ReconcilePolicy, fleet: &[CampaignView], now: Utc) -> Recon
     let mut steps = ReconcilePlan::default();
     for view in fleet {
         let (step, next) = due(policy, view, now);
+        if step.is_none() && view.campaign.state == CampaignState::Running {
+            steps.watched.push(view.campaign.id);
+        }
         steps.steps.extend(step);
         steps.next = match (steps.next, next) {
             (Some(one), Some(other)) => Some(one.min(other)),
@@ -135,6 +144,22 @@ pub fn due(policy: &ReconcilePolicy, view: &CampaignView, now: Utc) -> (Option<S
             (Some(Step::Stop(view.campaign.id, CampaignState::Stopped)), None)
         }
         CampaignState::Stopped | CampaignState::Closed => due_after_the_window(policy, view, now),
+    }
+}
+
+/// Returns whether a step that was planned may still be taken. A session is looked at while nothing
+/// else is due for its running campaign.
+#[must_use]
+pub fn is_due(policy: &ReconcilePolicy, view: &CampaignView, now: Utc, step: Step) -> bool {
+    let (due, _) = due(policy, view, now);
+    match step {
+        Step::Look(_) => due.is_none() && view.campaign.state == CampaignState::Running,
+        Step::Prepare(_)
+        | Step::Open(_)
+        | Step::Stop(..)
+        | Step::Close(_)
+        | Step::ExpirePending(_)
+        | Step::ExpireSilent(_) => due == Some(step),
     }
 }
 
@@ -219,7 +244,21 @@ mod tests {
         };
         assert_eq!(at(900, view(close, ARMED)).steps, [Step::Open(id())]);
         let plan = at(900, view(|_| {}, ARMED));
-        assert_eq!(plan, ReconcilePlan { steps: vec![], next: Some(Utc::from_seconds(2_000)) });
+        let next = Some(Utc::from_seconds(2_000));
+        assert_eq!(plan, ReconcilePlan { steps: vec![], watched: vec![id()], next });
+    }
+
+    #[test]
+    fn a_session_is_looked_at_while_it_is_open_and_nothing_else_is_due() {
+        let look = Step::Look(id());
+        let may =
+            |seconds, view: CampaignView| is_due(&POLICY, &view, Utc::from_seconds(seconds), look);
+        assert!(may(1_500, view(|_| {}, ARMED)));
+        assert!(!may(2_000, view(|_| {}, ARMED)), "the window is over");
+        assert!(!may(1_500, view(|campaign| campaign.prepared = None, ARMED)), "not prepared");
+        for state in [CampaignState::Created, CampaignState::Stopping, CampaignState::Stopped] {
+            assert!(!may(1_500, view(|campaign| campaign.state = state, ARMED)), "{state:?}");
+        }
     }
 
     #[test]
@@ -253,7 +292,8 @@ mod tests {
         let closed = || view(|campaign| campaign.state = CampaignState::Closed, ARMED);
         // The window closes at 2,000; the spread is 60 s, the limit 100 s.
         let plan = at(2_159, closed());
-        assert_eq!(plan, ReconcilePlan { steps: vec![], next: Some(Utc::from_seconds(2_160)) });
+        let next = Some(Utc::from_seconds(2_160));
+        assert_eq!(plan, ReconcilePlan { steps: vec![], watched: vec![], next });
         assert_eq!(at(2_160, closed()).steps, [Step::ExpireSilent(id())]);
     }
 

@@ -4,7 +4,10 @@ use std::{path::Path, time::Duration};
 
 use prost::Message;
 use proto::{
-    control::{CONTENT_TYPE, OpenRequest, PATH, PrepareReply, PrepareRequest, StopRequest},
+    control::{
+        AirStatus, CONTENT_TYPE, OpenRequest, PATH, PrepareReply, PrepareRequest, StatusReply,
+        StatusRequest, StopRequest,
+    },
     ids::Tsi,
 };
 use thiserror::Error;
@@ -66,6 +69,7 @@ pub async fn prepare(campaign: &Campaign, window: Window) -> Result<PrepareReply
         opens_utc: window.opens.seconds(),
         closes_utc: window.closes.seconds(),
         bits_per_second: 0,
+        window_revision: window.revision,
     };
     let response = call(&campaign.target, "prepare", request.encode_to_vec()).await?;
     let reply = PrepareReply::decode(response.as_slice())
@@ -87,6 +91,7 @@ pub async fn open(campaign: &Campaign, tsi: Tsi, window: Window) -> Result<(), C
         tsi: number(tsi),
         opens_utc: window.opens.seconds(),
         closes_utc: window.closes.seconds(),
+        window_revision: window.revision,
     };
     call(&campaign.target, "open", request.encode_to_vec()).await.map(drop)
 }
@@ -97,11 +102,34 @@ pub async fn open(campaign: &Campaign, tsi: Tsi, window: Window) -> Result<(), C
 ///
 /// [`ControlError`], whose text is shown as the problem of the campaign.
 pub async fn stop(campaign: &Campaign, tsi: Tsi) -> Result<(), ControlError> {
-    let request = StopRequest { campaign_id: campaign.id.0.to_vec(), tsi: number(tsi) };
+    let request = StopRequest {
+        campaign_id: campaign.id.0.to_vec(),
+        tsi: number(tsi),
+        window_revision: campaign.window.map_or(0, |window| window.revision),
+    };
     match call(&campaign.target, "stop", request.encode_to_vec()).await {
         Ok(_) | Err(ControlError::Refused { status: 404, .. }) => Ok(()),
         Err(error) => Err(error),
     }
+}
+
+/// Returns the session of a campaign as its image server shows it, if it has one.
+///
+/// # Errors
+///
+/// [`ControlError`] when that is not known.
+pub async fn status(campaign: &Campaign) -> Result<Option<AirStatus>, ControlError> {
+    let request = StatusRequest { campaign_id: campaign.id.0.to_vec() };
+    let response = match call(&campaign.target, "status", request.encode_to_vec()).await {
+        Ok(response) => response,
+        Err(ControlError::Refused { status: 404, .. }) => return Ok(None),
+        Err(error) => return Err(error),
+    };
+    let reply = StatusReply::decode(response.as_slice())
+        .map_err(|error| ControlError::InvalidReply(error.to_string()))?;
+    let named = reply.sessions.into_iter().find(|session| session.campaign_id == campaign.id.0);
+    let missing = || ControlError::InvalidReply("it names no session of the campaign".to_owned());
+    named.map(Some).ok_or_else(missing)
 }
 
 fn number(tsi: Tsi) -> u32 {

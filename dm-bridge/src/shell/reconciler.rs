@@ -9,7 +9,7 @@ use std::{
     time::Duration,
 };
 
-use proto::ids::{CampaignId, Tsi};
+use proto::ids::Tsi;
 use tokio::{sync::watch, task::JoinSet};
 
 use super::{
@@ -21,6 +21,7 @@ use crate::{
     campaign::{
         model::{Campaign, CampaignState},
         reconcile::{self, CampaignView, ReconcilePlan, Step},
+        session_check::{self, Finding},
         step_scheduler::{StepOutcome, StepScheduler},
     },
 };
@@ -109,8 +110,9 @@ async fn start_steps(
 ) -> Result<Duration, AppError> {
     let now = shared.clock.now();
     let fleet = read_fleet(shared).await?;
-    let ReconcilePlan { steps, next } = reconcile::plan(&shared.policy, &fleet, now.utc);
+    let ReconcilePlan { steps, watched, next } = reconcile::plan(&shared.policy, &fleet, now.utc);
     scheduler.handle_plan(&fleet, &steps);
+    scheduler.handle_sessions(now.mono, &fleet, &watched);
     while let Some(step) = scheduler.poll_step(now.mono) {
         running.start(shared, step);
     }
@@ -132,20 +134,26 @@ async fn run_step(shared: Arc<Shared>, step: Step) -> StepOutcome {
     match run_due_step(&shared, step).await {
         Ok(()) => StepOutcome::Done,
         Err(problem) => {
-            record_failure(&shared, step.campaign(), problem).await;
+            record_failure(&shared, step, problem).await;
             StepOutcome::Failed
         }
     }
 }
 
-async fn record_failure(shared: &Shared, id: CampaignId, problem: AppError) {
+async fn record_failure(shared: &Shared, step: Step, problem: AppError) {
+    let id = step.campaign();
     if let AppError::Store(_) = problem {
         // Another writer was faster, or the disk is full; the next run decides.
         tracing::debug!(campaign = %id, error = %problem, "step not stored");
         return;
     }
-    tracing::warn!(campaign = %id, %problem, "step failed");
     let now = shared.clock.now().utc;
+    let view = status::campaign(&*shared.store, id).await;
+    if view.is_ok_and(|view| !reconcile::is_due(&shared.policy, &view, now, step)) {
+        tracing::debug!(%step, %problem, "a step has failed that is no more due");
+        return;
+    }
+    tracing::warn!(campaign = %id, %problem, "step failed");
     if let Err(error) =
         campaign_transitions::record_problem(&*shared.store, now, id, problem.to_string()).await
     {
@@ -158,7 +166,7 @@ pub(super) async fn run_due_step(shared: &Shared, step: Step) -> Result<(), AppE
     let store = &*shared.store;
     let view = status::campaign(store, step.campaign()).await?;
     let now = shared.clock.now().utc;
-    if reconcile::due(&shared.policy, &view, now).0 != Some(step) {
+    if !reconcile::is_due(&shared.policy, &view, now, step) {
         tracing::debug!(%step, "step no more due");
         return Ok(());
     }
@@ -166,6 +174,7 @@ pub(super) async fn run_due_step(shared: &Shared, step: Step) -> Result<(), AppE
         Step::Prepare(_) => prepare(shared, &view.campaign).await,
         Step::Open(_) => open(shared, &view.campaign).await,
         Step::Stop(_, then) => stop(shared, &view.campaign, then).await,
+        Step::Look(_) => return look(shared, &view.campaign).await,
         Step::Close(id) => campaign_transitions::mark_closed(store, now, id).await,
         Step::ExpirePending(id) => campaign_transitions::expire_pending(store, now, id).await,
         Step::ExpireSilent(id) => campaign_transitions::expire_silent(store, now, id).await,
@@ -176,7 +185,8 @@ pub(super) async fn run_due_step(shared: &Shared, step: Step) -> Result<(), AppE
 
 async fn prepare(shared: &Shared, campaign: &Campaign) -> Result<(), AppError> {
     let Some(window) = campaign.window else { return Ok(()) };
-    let reply = count(shared, "prepare", control_client::prepare(campaign, window).await)?;
+    let prepared = control_client::prepare(campaign, window).await;
+    let reply = look_when_refused(shared, campaign, "prepare", prepared).await?;
     let source: IpAddr = reply.source.parse().map_err(|_| {
         AppError::Network(format!("the image server answers the source {:?}", reply.source))
     })?;
@@ -194,7 +204,8 @@ async fn prepare(shared: &Shared, campaign: &Campaign) -> Result<(), AppError> {
 
 async fn open(shared: &Shared, campaign: &Campaign) -> Result<(), AppError> {
     let (Some(window), Some(air)) = (campaign.window, campaign.prepared) else { return Ok(()) };
-    count(shared, "open", control_client::open(campaign, air.tsi, window).await)?;
+    let opened = control_client::open(campaign, air.tsi, window).await;
+    look_when_refused(shared, campaign, "open", opened).await?;
     let (now, id) = (shared.clock.now().utc, campaign.id);
     campaign_transitions::mark_opened(&*shared.store, now, id, window.revision).await
 }
@@ -204,9 +215,53 @@ async fn stop(shared: &Shared, campaign: &Campaign, then: CampaignState) -> Resu
     // After the window the image server is off air by itself.
     let on_air = campaign.window.is_some_and(|window| now < window.closes);
     if let (Some(air), true) = (campaign.prepared, on_air) {
-        count(shared, "stop", control_client::stop(campaign, air.tsi).await)?;
+        let stopped = control_client::stop(campaign, air.tsi).await;
+        look_when_refused(shared, campaign, "stop", stopped).await?;
     }
     campaign_transitions::mark_stopped(&*shared.store, now, campaign.id, then).await
+}
+
+/// Looks at a session when a call is refused because the image server has none, or another one.
+async fn look_when_refused<T>(
+    shared: &Shared,
+    campaign: &Campaign,
+    operation: &'static str,
+    result: Result<T, ControlError>,
+) -> Result<T, AppError> {
+    let is_refused = matches!(&result, Err(ControlError::Refused { status: 404 | 409, .. }));
+    if is_refused {
+        look(shared, campaign).await?;
+    }
+    count(shared, operation, result)
+}
+
+/// Compares a session with what its image server shows of it. That it does not answer changes
+/// nothing.
+async fn look(shared: &Shared, campaign: &Campaign) -> Result<(), AppError> {
+    let (id, Some(window)) = (campaign.id, campaign.window) else { return Ok(()) };
+    let shown = match count(shared, "status", control_client::status(campaign).await) {
+        Ok(shown) => shown,
+        Err(error) => {
+            tracing::debug!(campaign = %id, %error, "the session is not shown");
+            return Ok(());
+        }
+    };
+    let (store, now) = (&*shared.store, shared.clock.now().utc);
+    match (session_check::compare(window, campaign.prepared, shown.as_ref()), campaign.prepared) {
+        (Finding::Kept, _) | (Finding::Lost(_), None) => Ok(()),
+        (Finding::Lost(loss), Some(session)) => {
+            tracing::warn!(campaign = %id, "{loss}");
+            campaign_transitions::mark_lost(store, now, id, session, loss).await
+        }
+        (Finding::Used(used), _) => {
+            campaign_transitions::renumber(store, now, id, window, used).await
+        }
+        (Finding::Stopped, _) => {
+            let text = "another program has stopped the session on the image server: start the \
+                        campaign again to put it on air";
+            campaign_transitions::record_problem(store, now, id, text.to_owned()).await
+        }
+    }
 }
 
 fn count<T>(

@@ -20,6 +20,9 @@ pub struct PrepareRequest {
     /// 0: the image server's own rate.
     #[prost(uint64, tag = "6")]
     pub bits_per_second: u64,
+    /// Number of this setting of the window, which rises; 0 if the caller does not count.
+    #[prost(uint32, tag = "7")]
+    pub window_revision: u32,
 }
 /// Address of the FLUTE session of a campaign.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
@@ -64,6 +67,9 @@ pub struct OpenRequest {
     /// UTC seconds.
     #[prost(uint64, tag = "4")]
     pub closes_utc: u64,
+    /// As prepared; refused for an older window, and for one that was stopped.
+    #[prost(uint32, tag = "5")]
+    pub window_revision: u32,
 }
 /// Takes a session off the air; the place in the plan is kept.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
@@ -74,6 +80,9 @@ pub struct StopRequest {
     /// As prepared.
     #[prost(uint32, tag = "2")]
     pub tsi: u32,
+    /// The window to end: a later one goes on; 0 ends any.
+    #[prost(uint32, tag = "3")]
+    pub window_revision: u32,
 }
 /// Requests the state of one session, or of all.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
@@ -122,6 +131,9 @@ pub struct AirStatus {
     /// Problem that a person has to solve, empty if there is none.
     #[prost(string, tag = "10")]
     pub problem: ::prost::alloc::string::String,
+    /// Number of the setting of its window; 0 if no caller has counted.
+    #[prost(uint32, tag = "11")]
+    pub window_revision: u32,
 }
 /// The life of a session at the image server.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ::prost::Enumeration)]

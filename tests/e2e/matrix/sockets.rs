@@ -95,6 +95,7 @@ impl Site {
             opens_utc: now + 60,
             closes_utc: now + limit,
             bits_per_second: 0,
+            window_revision: 0,
         };
         self.headend.control("prepare", request.encode_to_vec()).await.unwrap().unwrap_err()
     }

@@ -33,6 +33,7 @@ pub fn seeds() -> Vec<Vec<u8>> {
         opens_utc: 1_800_000_060,
         closes_utc: 1_800_003_600,
         bits_per_second: 20_000_000,
+        window_revision: 2,
     };
     let reply = PrepareReply {
         source: "192.0.2.1".to_owned(),
@@ -46,8 +47,10 @@ pub fn seeds() -> Vec<Vec<u8>> {
     };
     let campaign_id = || prepare.campaign_id.clone();
     let (opens_utc, closes_utc) = (prepare.opens_utc, prepare.closes_utc);
-    let open = OpenRequest { campaign_id: campaign_id(), tsi: reply.tsi, opens_utc, closes_utc };
-    let stop = StopRequest { campaign_id: campaign_id(), tsi: reply.tsi };
+    let (tsi, window_revision) = (reply.tsi, prepare.window_revision);
+    let open =
+        OpenRequest { campaign_id: campaign_id(), tsi, opens_utc, closes_utc, window_revision };
+    let stop = StopRequest { campaign_id: campaign_id(), tsi, window_revision };
     let ask = StatusRequest { campaign_id: campaign_id() };
     let status = AirStatus {
         campaign_id: campaign_id(),
@@ -60,6 +63,7 @@ pub fn seeds() -> Vec<Vec<u8>> {
         checked_percent: 100,
         damaged_runs: 1,
         problem: "copy the package again".to_owned(),
+        window_revision,
     };
     let all = StatusReply { sessions: vec![status.clone(), AirStatus::default()] };
     vec![

@@ -10,7 +10,7 @@ use dm_bridge::{
         message_handler::DeviceSession,
     },
     campaign::{
-        model::{BroadcastTarget, CampaignParameters, Delivery},
+        model::{BroadcastTarget, CampaignParameters, CampaignState, Delivery},
         reconcile::Step,
         update_requests::UpdateRequestPolicy,
         verify::Documents,
@@ -64,6 +64,8 @@ pub struct Setup {
     pub report_spread: u32,
     /// Set when arming brings the plan header.
     pub hands_plan_header_out: bool,
+    /// Set when it looks at the sessions that it has opened.
+    pub watches_sessions: bool,
 }
 
 /// Fields that all campaigns share.
@@ -138,7 +140,9 @@ impl Bridge {
             conversations: BTreeMap::new(),
             rng,
             bug,
-            reconciler: Reconciler::default(),
+            reconciler: Reconciler::new(
+                setup.watches_sessions && bug != Some(InjectedBug::NeverLook),
+            ),
             recorded: Vec::new(),
             results: BTreeMap::new(),
             current: package.first().terms.id,
@@ -445,6 +449,19 @@ impl Bridge {
     /// Starts the steps that are due.
     pub fn reconcile(&mut self, at: At, image_servers: &mut [ImageServer]) -> Reconciled {
         self.reconciler.run(at, &self.store, &mut self.rng, image_servers)
+    }
+
+    /// Returns the campaigns whose sessions are open on the image servers, as far as it knows.
+    pub fn opened(&self, at: At) -> Vec<CampaignId> {
+        self.reconciler.opened(at, &self.store)
+    }
+
+    /// Returns whether a campaign is stopped or over, and its image servers have answered so.
+    pub fn has_ended(&self, id: CampaignId) -> bool {
+        let campaign = now(self.store.campaign(id)).ok().flatten();
+        campaign.is_some_and(|campaign| {
+            matches!(campaign.state, CampaignState::Stopped | CampaignState::Closed)
+        })
     }
 
     /// A call to an image server is given up, if it was made in this life.

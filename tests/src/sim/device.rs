@@ -268,7 +268,9 @@ impl Device {
             | FaultKind::Lies { .. }
             | FaultKind::Supersede(_)
             | FaultKind::Disarm
+            | FaultKind::SessionsLost
             | FaultKind::ServerHangs(_)
+            | FaultKind::OpensHang
             | FaultKind::GatewayHangs(_)
             | FaultKind::ServerDown => {}
         }
@@ -330,7 +332,9 @@ impl Device {
             | FaultKind::Lies { .. }
             | FaultKind::Supersede(_)
             | FaultKind::Disarm
+            | FaultKind::SessionsLost
             | FaultKind::ServerHangs(_)
+            | FaultKind::OpensHang
             | FaultKind::GatewayHangs(_)
             | FaultKind::ServerDown => {}
         }

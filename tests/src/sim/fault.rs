@@ -148,8 +148,12 @@ pub enum FaultKind {
     InstallFails,
     /// The image server ends and is started again.
     ServerDown,
+    /// The image server ends and is started again without its sessions.
+    SessionsLost,
     /// Calls to the image server are not answered.
     ServerHangs(Effect),
+    /// Calls that open a session are not answered, and have their effect when the fault ends.
+    OpensHang,
     /// The gateway does not answer for a notification.
     GatewayHangs(Effect),
     /// The installer does not end before it is killed.
@@ -216,7 +220,10 @@ impl FaultKind {
 
     /// Returns whether `whose` is an image server.
     pub const fn is_of_a_server(self) -> bool {
-        matches!(self, Self::ServerDown | Self::ServerHangs(_))
+        matches!(
+            self,
+            Self::ServerDown | Self::SessionsLost | Self::ServerHangs(_) | Self::OpensHang
+        )
     }
 }
 

@@ -7,12 +7,14 @@ use carousel::{
         AirablePackage, Control, Defaults, Output, Refusal, SessionProgress, campaign_id,
     },
     control::plan_check::PlanCheck,
-    control::resume_point::SavedState,
+    control::resume_point::{DesiredState, SavedState},
     flute::pacing::{Pacer, Rate},
     flute::session::{FluteSession, SessionSetup, Transmit},
 };
 use proto::{
-    control::{OpenRequest, PrepareReply, PrepareRequest, StopRequest},
+    control::{
+        AirPhase, AirStatus, OpenRequest, PrepareReply, PrepareRequest, StatusRequest, StopRequest,
+    },
     flute::alc::Packet,
     ids::{CampaignId, Toi, Tsi},
     time::{Mono, Now, Utc},
@@ -41,8 +43,12 @@ pub struct ImageServer {
     lives: u64,
     /// Set while calls are not answered.
     hang: Option<Effect>,
+    /// Set while calls that open a session are not answered.
+    opens_hang: bool,
     /// Calls that have their effect later.
     waiting: Vec<Call>,
+    /// Time from which it runs and answers.
+    answers_from: At,
     instances: BTreeMap<FdtKey, Vec<u8>>,
     breaches: Vec<String>,
 }
@@ -71,8 +77,27 @@ pub enum Call {
 pub enum CallFailure {
     /// It was refused, or nobody is there.
     Refused(String),
+    /// There is no such session.
+    NotFound(String),
+    /// There is another one, or another window.
+    Conflict(String),
     /// There is no answer until the caller gives up.
     Hangs,
+}
+
+impl From<Refusal> for CallFailure {
+    fn from(refusal: Refusal) -> Self {
+        let text = refusal.to_string();
+        match refusal {
+            Refusal::Malformed(_) | Refusal::Policy(_) => Self::Refused(text),
+            Refusal::NotFound(_) => Self::NotFound(text),
+            Refusal::Conflict(_) => Self::Conflict(text),
+        }
+    }
+}
+
+fn unreachable() -> CallFailure {
+    CallFailure::Refused("the image server is not reached".to_owned())
 }
 
 /// Next timers of an image server.
@@ -104,11 +129,13 @@ impl ImageServer {
             on_air: BTreeMap::new(),
             lives: 0,
             hang: None,
+            opens_hang: false,
             waiting: Vec::new(),
+            answers_from: At(0),
             instances: BTreeMap::new(),
             breaches: Vec::new(),
         };
-        server.start();
+        server.start(At(0));
         server
     }
 
@@ -137,17 +164,36 @@ impl ImageServer {
     }
 
     /// Starts, and restores the session of an earlier life.
-    pub fn start(&mut self) {
-        let source = SOURCES.get(self.number).copied().expect("there are as many sources");
-        let rate = Rate::new(64_000).expect("the slowest rate");
-        let mut control = Control::new(Defaults { source, rate });
+    pub fn start(&mut self, at: At) {
+        let mut control = self.without_sessions();
         for (id, kept) in &self.kept {
             if let Some(offer) = self.offer(*id) {
                 control.restore(offer, *kept);
             }
         }
+        self.begin_life(at, control);
+    }
+
+    /// Starts without the sessions of earlier lives; every other time their state is lost with them.
+    pub fn start_without_sessions(&mut self, at: At) {
+        // Devices learn of a further TSI only when their first one changes.
+        if self.number == 0 && at.0.is_multiple_of(2) {
+            self.kept.clear();
+        }
+        let control = self.without_sessions();
+        self.begin_life(at, control);
+    }
+
+    fn without_sessions(&self) -> Control {
+        let source = SOURCES.get(self.number).copied().expect("there are as many sources");
+        let rate = Rate::new(64_000).expect("the slowest rate");
+        Control::new(Defaults { source, rate })
+    }
+
+    fn begin_life(&mut self, at: At, control: Control) {
         self.control = Some(control);
         self.lives += 1;
+        self.answers_from = at;
     }
 
     /// Ends at once; what was kept stays.
@@ -162,10 +208,59 @@ impl ImageServer {
     pub fn set_hang(&mut self, at: At, hang: Option<Effect>) {
         self.hang = hang;
         if hang.is_none() {
-            for call in std::mem::take(&mut self.waiting) {
-                // The caller has given up: nobody receives the reply.
-                self.execute(at, &call).ok();
-            }
+            self.end_hang(at);
+        }
+    }
+
+    /// Begins or ends a time in which calls that open a session are not answered.
+    pub fn set_opens_hang(&mut self, at: At, opens_hang: bool) {
+        self.opens_hang = opens_hang;
+        if !opens_hang {
+            self.end_hang(at);
+        }
+    }
+
+    fn end_hang(&mut self, at: At) {
+        self.answers_from = at;
+        for call in std::mem::take(&mut self.waiting) {
+            // The caller has given up: nobody receives the reply.
+            self.execute(at, &call).ok();
+        }
+    }
+
+    /// Returns the time from which it runs and answers, if it does.
+    pub fn answers_from(&self) -> Option<At> {
+        let answers = self.control.is_some() && self.hang.is_none() && !self.opens_hang;
+        answers.then_some(self.answers_from)
+    }
+
+    /// Returns whether a campaign has a session that is open.
+    pub fn has_open_session(&self, at: At, id: CampaignId) -> bool {
+        let shown = self.shown(at, id).ok().flatten();
+        let is_open =
+            |phase| matches!(phase, AirPhase::Waiting | AirPhase::OnAir | AirPhase::Checking);
+        shown.is_some_and(|session| is_open(session.phase()))
+    }
+
+    /// Returns the session of a campaign, if there is one.
+    ///
+    /// # Errors
+    ///
+    /// When there is no answer.
+    pub fn status(&self, at: At, id: CampaignId) -> Result<Option<AirStatus>, CallFailure> {
+        match self.hang.filter(|_| self.control.is_some()) {
+            Some(_) => Err(CallFailure::Hangs),
+            None => self.shown(at, id),
+        }
+    }
+
+    fn shown(&self, at: At, id: CampaignId) -> Result<Option<AirStatus>, CallFailure> {
+        let control = self.control.as_ref().ok_or_else(unreachable)?;
+        let request = StatusRequest { campaign_id: id.0.to_vec() };
+        match control.status(now(at), &request).map_err(CallFailure::from) {
+            Ok(reply) => Ok(reply.sessions.into_iter().next()),
+            Err(CallFailure::NotFound(_)) => Ok(None),
+            Err(failure) => Err(failure),
         }
     }
 
@@ -175,8 +270,12 @@ impl ImageServer {
     ///
     /// When the core refuses, with its reason; when there is no answer.
     pub fn call(&mut self, at: At, call: &Call) -> Result<Option<PrepareReply>, CallFailure> {
-        match self.hang.filter(|_| self.control.is_some()) {
-            None => return self.execute(at, call).map_err(CallFailure::Refused),
+        let hang = match call {
+            Call::Open(_) if self.opens_hang => Some(Effect::Later),
+            Call::Open(_) | Call::Prepare(..) | Call::Stop(_) => self.hang,
+        };
+        match hang.filter(|_| self.control.is_some()) {
+            None => return self.execute(at, call),
             Some(Effect::AtOnce) => drop(self.execute(at, call)),
             Some(Effect::Later) => self.waiting.push(call.clone()),
             Some(Effect::Never) => {}
@@ -184,29 +283,48 @@ impl ImageServer {
         Err(CallFailure::Hangs)
     }
 
-    fn execute(&mut self, at: At, call: &Call) -> Result<Option<PrepareReply>, String> {
-        let text = |refusal: Refusal| refusal.to_string();
+    fn execute(&mut self, at: At, call: &Call) -> Result<Option<PrepareReply>, CallFailure> {
+        let counts = self.bug != Some(InjectedBug::IgnoreWindowNumbers);
+        let counted = |window_revision| if counts { window_revision } else { 0 };
         match call {
             Call::Prepare(request, fresh) => {
-                let id = campaign_id(&request.campaign_id).map_err(text)?;
-                let offer = self.offer(id).ok_or("there is no such package")?;
+                let window_revision = counted(request.window_revision);
+                let request = PrepareRequest { window_revision, ..request.clone() };
+                let id = campaign_id(&request.campaign_id)?;
+                let missing = || CallFailure::NotFound("there is no such package".to_owned());
+                let offer = self.offer(id).ok_or_else(missing)?;
                 let kept = self.kept.get(&id).copied();
-                let reply = self.control()?.prepare(now(at), request, offer, *fresh, kept);
-                reply.map(Some).map_err(text)
+                let reply = self.control()?.prepare(now(at), &request, offer, *fresh, kept);
+                Ok(Some(reply?))
             }
             Call::Open(request) => {
-                self.control()?.open(now(at), request).map_err(text)?;
+                let window_revision = counted(request.window_revision);
+                let request = OpenRequest { window_revision, ..request.clone() };
+                self.control()?.open(now(at), &request)?;
                 Ok(None)
             }
             Call::Stop(request) => {
-                self.control()?.stop(now(at), request).map_err(text)?;
+                let window_revision = counted(request.window_revision);
+                let request = StopRequest { window_revision, ..request.clone() };
+                let stopped = self.control()?.stop(now(at), &request);
+                if let Err(Refusal::NotFound(_)) = stopped {
+                    self.stop_kept(campaign_id(&request.campaign_id)?);
+                }
+                stopped?;
                 Ok(None)
             }
         }
     }
 
-    fn control(&mut self) -> Result<&mut Control, String> {
-        self.control.as_mut().ok_or_else(|| "the image server is not reached".to_owned())
+    /// Keeps that a session is stopped which is not restored.
+    fn stop_kept(&mut self, id: CampaignId) {
+        if let Some(session) = self.kept.get_mut(&id).and_then(|kept| kept.session.as_mut()) {
+            session.desired = DesiredState::Stopped;
+        }
+    }
+
+    fn control(&mut self) -> Result<&mut Control, CallFailure> {
+        self.control.as_mut().ok_or_else(unreachable)
     }
 
     /// Runs the control core at this moment.

@@ -27,6 +27,10 @@ proto::words! {
         ChangeResults = "change-results",
         /// An image server that starts again gives the numbers of its FDT instances twice.
         ReuseInstances = "reuse-instances",
+        /// The management server never looks at the sessions that it has opened.
+        NeverLook = "never-look",
+        /// Image servers do not compare the numbers of windows: late calls have an effect.
+        IgnoreWindowNumbers = "ignore-window-numbers",
         /// A device that starts again loses the roots that it has stored.
         ForgetRoots = "forget-roots",
     }
@@ -48,7 +52,29 @@ impl InjectedBug {
             Self::FallSilent => "is not done",
             Self::ChangeResults => "of an attempt became",
             Self::ReuseInstances => "is sent with two contents",
+            Self::NeverLook => "has no open session",
+            Self::IgnoreWindowNumbers => "after its stop was answered",
             Self::ForgetRoots => "root fell",
+        }
+    }
+
+    /// Returns whether it is found in worlds with peers that hang alone.
+    pub const fn needs_hanging_peers(self) -> bool {
+        match self {
+            Self::NeverLook | Self::IgnoreWindowNumbers => true,
+            Self::AcknowledgeBeforeSync
+            | Self::ForgetJournals
+            | Self::HandOffUnverified
+            | Self::CountTwice
+            | Self::StoreUnchecked
+            | Self::ClaimAhead
+            | Self::DeliverAnother
+            | Self::HandOffTwice
+            | Self::LogAnError
+            | Self::FallSilent
+            | Self::ChangeResults
+            | Self::ReuseInstances
+            | Self::ForgetRoots => false,
         }
     }
 }

@@ -31,6 +31,8 @@ pub enum Event {
     Transmit(usize, u64, CampaignId),
     /// The management server runs its due steps.
     Reconcile,
+    /// The open sessions of an image server are compared with those of the management server.
+    CheckSessions(usize),
     /// A call to an image server is given up, in one of the lives of the management server.
     CallTimeout(u64, Step),
     /// The notification of a device by this number goes on.

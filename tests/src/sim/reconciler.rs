@@ -10,8 +10,9 @@ use dm_bridge::{
         status,
     },
     campaign::{
-        model::{Campaign, CampaignState, Window},
+        model::{Campaign, CampaignState, PreparedSession, Window},
         reconcile::{self, ReconcilePlan, ReconcilePolicy, Step},
+        session_check::{self, Finding},
         step_scheduler::{StepOutcome, StepScheduler},
     },
     fleet::memory::MemoryStore,
@@ -49,6 +50,8 @@ pub(super) struct Reconciler {
     sessions: BTreeMap<(usize, CampaignId), u32>,
     /// Counts restarts, so that calls of an earlier life end nothing.
     life: u64,
+    /// Set when it looks at the sessions that it has opened.
+    watches_sessions: bool,
 }
 
 /// Result of a look at the fleet.
@@ -64,24 +67,14 @@ pub struct Reconciled {
 #[derive(Debug)]
 enum StepFailure {
     App(AppError),
+    /// The image server has no such session, or another one.
+    Refused(AppError),
     Hangs,
 }
 
-impl<E: Into<AppError>> From<E> for StepFailure {
-    fn from(error: E) -> Self {
-        Self::App(error.into())
-    }
-}
-
-impl Default for Reconciler {
-    fn default() -> Self {
-        Self {
-            policy: ReconcilePolicy { silence_timeout: Duration::from_secs(6 * 3600) },
-            scheduler: StepScheduler::default(),
-            further: BTreeMap::new(),
-            sessions: BTreeMap::new(),
-            life: 0,
-        }
+impl From<AppError> for StepFailure {
+    fn from(error: AppError) -> Self {
+        Self::App(error)
     }
 }
 
@@ -89,7 +82,23 @@ const fn mono(at: At) -> Mono {
     Mono(at.0 * 1_000_000)
 }
 
+fn moment(mono: Mono) -> At {
+    At(mono.0.div_ceil(1_000_000))
+}
+
 impl Reconciler {
+    /// Returns a reconciler that has done nothing.
+    pub(super) fn new(watches_sessions: bool) -> Self {
+        Self {
+            policy: ReconcilePolicy { silence_timeout: Duration::from_secs(6 * 3600) },
+            scheduler: StepScheduler::default(),
+            further: BTreeMap::new(),
+            sessions: BTreeMap::new(),
+            life: 0,
+            watches_sessions,
+        }
+    }
+
     /// Drops the state that is in the process alone.
     pub(super) fn restart(&mut self) {
         self.scheduler = StepScheduler::default();
@@ -112,17 +121,18 @@ impl Reconciler {
         let mut reconciled = Reconciled { next: Some(At(at.0 + SOON)), unanswered: Vec::new() };
         for _ in 0..LOOKS {
             let Ok(fleet) = now(read_fleet(store, &[])) else { return reconciled };
-            let ReconcilePlan { steps, next } = reconcile::plan(&self.policy, &fleet, at.utc());
-            if steps.is_empty() {
-                reconciled.next = next.map(|next| At(next.0.saturating_sub(BEGIN.0).max(at.0 + 1)));
-                return reconciled;
-            }
+            let ReconcilePlan { steps, watched, next } =
+                reconcile::plan(&self.policy, &fleet, at.utc());
             self.scheduler.handle_plan(&fleet, &steps);
-            let mut has_failed = false;
+            if self.watches_sessions {
+                self.scheduler.handle_sessions(mono(at), &fleet, &watched);
+            }
+            let (mut has_failed, mut was_idle) = (false, steps.is_empty());
             while let Some(step) = self.scheduler.poll_step(mono(at)) {
+                was_idle = false;
                 match self.take(at, store, rng, step, image_servers) {
                     Ok(()) => self.scheduler.handle_end(mono(at), step, StepOutcome::Done),
-                    Err(StepFailure::App(problem)) => {
+                    Err(StepFailure::App(problem) | StepFailure::Refused(problem)) => {
                         self.fail(at, store, step, problem.to_string());
                         has_failed = true;
                     }
@@ -135,8 +145,21 @@ impl Reconciler {
             if has_failed {
                 return reconciled;
             }
+            if was_idle {
+                let next = next.map(|next| At(next.0.saturating_sub(BEGIN.0)));
+                let look = self.scheduler.deadline().map(moment);
+                let soonest = next.into_iter().chain(look).min();
+                reconciled.next = soonest.map(|next| next.max(At(at.0 + 1)));
+                return reconciled;
+            }
         }
         reconciled
+    }
+
+    /// Returns the campaigns whose sessions are open and whose devices need them.
+    pub(super) fn opened(&self, at: At, store: &MemoryStore) -> Vec<CampaignId> {
+        let fleet = now(read_fleet(store, &[])).unwrap_or_default();
+        reconcile::plan(&self.policy, &fleet, at.utc()).watched
     }
 
     /// A call is given up, if it was made in this life.
@@ -147,12 +170,19 @@ impl Reconciler {
     }
 
     fn fail(&mut self, at: At, store: &MemoryStore, step: Step, problem: String) {
+        if let Step::Look(_) = step {
+            // A session that is not shown changes nothing.
+            return self.scheduler.handle_end(mono(at), step, StepOutcome::Done);
+        }
         self.scheduler.handle_end(mono(at), step, StepOutcome::Failed);
         let id = step.campaign();
-        now(campaign_transitions::record_problem(store, at.utc(), id, problem)).ok();
+        let view = now(status::campaign(store, id));
+        if view.is_ok_and(|view| reconcile::is_due(&self.policy, &view, at.utc(), step)) {
+            now(campaign_transitions::record_problem(store, at.utc(), id, problem)).ok();
+        }
     }
 
-    /// Runs a step if it is still due.
+    /// Runs a step if it is still due, and looks at the session when an image server refuses.
     fn take(
         &mut self,
         at: At,
@@ -162,14 +192,29 @@ impl Reconciler {
         image_servers: &mut [ImageServer],
     ) -> Result<(), StepFailure> {
         let view = now(status::campaign(store, step.campaign()))?;
-        if reconcile::due(&self.policy, &view, at.utc()).0 != Some(step) {
+        if !reconcile::is_due(&self.policy, &view, at.utc(), step) {
             return Ok(());
         }
-        let campaign = &view.campaign;
+        let taken = self.act(at, (store, rng), step, &view.campaign, image_servers);
+        if let Err(StepFailure::Refused(_)) = taken {
+            self.look(at, store, &view.campaign, image_servers)?;
+        }
+        taken
+    }
+
+    fn act(
+        &mut self,
+        at: At,
+        (store, rng): (&MemoryStore, &mut SeededRng),
+        step: Step,
+        campaign: &Campaign,
+        image_servers: &mut [ImageServer],
+    ) -> Result<(), StepFailure> {
         match step {
             Step::Prepare(_) => self.prepare(at, store, rng, campaign, image_servers),
             Step::Open(_) => self.open(at, store, campaign, image_servers),
             Step::Stop(_, then) => self.stop(at, store, campaign, then, image_servers),
+            Step::Look(_) => self.look(at, store, campaign, image_servers),
             Step::Close(id) => Ok(now(campaign_transitions::mark_closed(store, at.utc(), id))?),
             Step::ExpirePending(id) => {
                 Ok(now(campaign_transitions::expire_pending(store, at.utc(), id))?)
@@ -197,6 +242,7 @@ impl Reconciler {
             opens_utc: window.opens.seconds(),
             closes_utc: window.closes.seconds(),
             bits_per_second: 0,
+            window_revision: window.revision,
         };
         let mut further = Vec::new();
         let mut first = None;
@@ -240,6 +286,7 @@ impl Reconciler {
                 tsi: self.sessions.get(&(number, id)).copied().unwrap_or_default(),
                 opens_utc: window.opens.seconds(),
                 closes_utc: window.closes.seconds(),
+                window_revision: window.revision,
             };
             call(server, at, &Call::Open(request))?;
         }
@@ -260,11 +307,50 @@ impl Reconciler {
         if campaign.prepared.is_some() && on_air {
             for (number, server) in image_servers.iter_mut().enumerate() {
                 let tsi = self.sessions.get(&(number, id)).copied().unwrap_or_default();
-                let request = StopRequest { campaign_id: id.0.to_vec(), tsi };
-                call(server, at, &Call::Stop(request))?;
+                let window_revision = campaign.window.map_or(0, |window| window.revision);
+                let request = StopRequest { campaign_id: id.0.to_vec(), tsi, window_revision };
+                match server.call(at, &Call::Stop(request)) {
+                    Ok(_) | Err(CallFailure::NotFound(_)) => {}
+                    Err(failure) => return Err(failure.into()),
+                }
             }
         }
         now(campaign_transitions::mark_stopped(store, at.utc(), id, then))?;
+        Ok(())
+    }
+
+    /// Compares the sessions of a campaign with what the image servers show of them.
+    fn look(
+        &self,
+        at: At,
+        store: &MemoryStore,
+        campaign: &Campaign,
+        image_servers: &[ImageServer],
+    ) -> Result<(), StepFailure> {
+        let (id, Some(window)) = (campaign.id, campaign.window) else { return Ok(()) };
+        for (number, server) in image_servers.iter().enumerate() {
+            let shown = match server.status(at, id) {
+                Ok(shown) => shown,
+                Err(CallFailure::Hangs) => return Err(StepFailure::Hangs),
+                Err(_) => continue,
+            };
+            let tsi = self.sessions.get(&(number, id)).copied().unwrap_or_default();
+            let session = campaign.prepared.map(|session| {
+                let tsi = if number == 0 { session.tsi } else { Tsi(tsi.into()) };
+                PreparedSession { tsi, ..session }
+            });
+            match (session_check::compare(window, session, shown.as_ref()), campaign.prepared) {
+                (Finding::Lost(loss), Some(session)) => {
+                    let lost = campaign_transitions::mark_lost(store, at.utc(), id, session, loss);
+                    return Ok(now(lost)?);
+                }
+                (Finding::Used(used), _) => {
+                    let next = campaign_transitions::renumber(store, at.utc(), id, window, used);
+                    return Ok(now(next)?);
+                }
+                (Finding::Lost(_) | Finding::Kept | Finding::Stopped, _) => {}
+            }
+        }
         Ok(())
     }
 }
@@ -274,8 +360,17 @@ fn call(
     at: At,
     request: &Call,
 ) -> Result<Option<PrepareReply>, StepFailure> {
-    server.call(at, request).map_err(|failure| match failure {
-        CallFailure::Refused(text) => StepFailure::App(AppError::Network(text)),
-        CallFailure::Hangs => StepFailure::Hangs,
-    })
+    Ok(server.call(at, request)?)
+}
+
+impl From<CallFailure> for StepFailure {
+    fn from(failure: CallFailure) -> Self {
+        match failure {
+            CallFailure::Refused(text) => Self::App(AppError::Network(text)),
+            CallFailure::NotFound(text) | CallFailure::Conflict(text) => {
+                Self::Refused(AppError::Network(text))
+            }
+            CallFailure::Hangs => Self::Hangs,
+        }
+    }
 }

@@ -72,6 +72,7 @@ impl Scenario {
         let bridge = bridge::Setup {
             report_spread: one_of(&mut rng, [0, 5, 60]),
             hands_plan_header_out: rng.below(2) == 0,
+            watches_sessions: has_peers,
         };
         let windows = draw_windows(&mut rng);
         let last = windows.last().map_or(0, |window| window.closes.0);
@@ -87,6 +88,7 @@ impl Scenario {
         faults.extend(draw.operator_faults(&mut SeededRng::new(seed, "desk")));
         if has_peers {
             faults.extend(draw.hanging_peers(&mut SeededRng::new(seed, "peers")));
+            faults.extend(draw.lost_sessions(&mut SeededRng::new(seed, "sessions")));
         }
         let usual = NotificationTimes { sent_within: 20_000, on_its_way: 3_000 };
         let notifications = has_peers.then_some(usual);
@@ -196,6 +198,34 @@ impl Draw<'_> {
         kinds.into_iter().map(fault).collect()
     }
 
+    /// Draws image servers that lose sessions, and those that open one late; meanwhile the operator
+    /// may stop the campaign.
+    fn lost_sessions(&self, rng: &mut SeededRng) -> Vec<Fault> {
+        let Some(window) = self.windows.get(below(rng, self.windows.len() as u64)) else {
+            return Vec::new();
+        };
+        let (ordered, ahead) = (window.ordered.0, window.opens.0 - window.ordered.0);
+        let whose = below(rng, self.servers as u64);
+        let fault = |kind: FaultKind, from: u64, lasts: u64| {
+            let to = (from + lasts).min(self.calm.0 - 1);
+            Fault { whose, span: Span { from: At(from), to: At(to) }, kind }
+        };
+        let mut faults = Vec::new();
+        if rng.below(3) == 0 {
+            let kind = FaultKind::SessionsLost;
+            let from = ordered + 1 + rng.below(ahead / 3);
+            faults.push(fault(kind, from, 50 + rng.below(kind.longest())));
+        }
+        if rng.below(4) == 0 {
+            let lasts = ahead / 3 + rng.below(FaultKind::OpensHang.longest());
+            faults.push(fault(FaultKind::OpensHang, ordered, lasts));
+            if rng.below(2) == 0 {
+                faults.push(fault(FaultKind::Disarm, ordered + rng.below(lasts), 1));
+            }
+        }
+        faults
+    }
+
     /// Most of what goes wrong goes wrong around a window.
     fn span(&self, rng: &mut SeededRng, kind: FaultKind) -> Span {
         let window = self.windows.get(below(rng, self.windows.len() as u64));
@@ -237,8 +267,8 @@ impl FaultKind {
             Self::DiskFull | Self::DiskError { .. } => 20_000,
             Self::FlipBits { .. } => 1,
             Self::InstallFails => 60_000,
-            Self::ServerDown => 6_000,
-            Self::ServerHangs(_) | Self::GatewayHangs(_) => 60_000,
+            Self::ServerDown | Self::SessionsLost => 6_000,
+            Self::ServerHangs(_) | Self::OpensHang | Self::GatewayHangs(_) => 60_000,
             Self::InstallHangs(_) | Self::VersionHangs => 90_000,
         }
     }

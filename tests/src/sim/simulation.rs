@@ -54,12 +54,17 @@ struct Simulation {
     breaches: Vec<String>,
     /// Windows that were opened after all had calmed down.
     last_chances: u32,
+    /// Time from which the management server runs.
+    bridge_up_from: At,
     /// Moments of the steps of devices, each once.
     device_steps: Vec<At>,
 }
 
 /// Wait for a message or an answer that is lost.
 const PATIENCE: u64 = 30_000;
+/// Time within which a session that is lost is opened again: the longest time between two looks, and
+/// a call without an answer.
+const LOOKED_AT_WITHIN: u64 = 86_000;
 /// More events than any world has.
 const MOST_EVENTS: u64 = 3_000_000;
 /// From the command for each window after the calm to its opening: a device that backs off waits an
@@ -114,6 +119,7 @@ impl Simulation {
             rng: SeededRng::new(seed, "world"),
             breaches: Vec::new(),
             last_chances: 0,
+            bridge_up_from: At(0),
             scenario,
         };
         world.schedule();
@@ -201,6 +207,7 @@ impl Simulation {
             Event::ImageServer(number, life) => self.poll(number, life),
             Event::Transmit(number, life, id) => self.transmit(number, life, id),
             Event::Reconcile => self.reconcile(),
+            Event::CheckSessions(number) => self.check_sessions(number),
             Event::CallTimeout(life, step) => {
                 self.bridge.give_up(self.at, life, step);
                 self.reconcile();
@@ -248,7 +255,9 @@ impl Simulation {
             }
             (FaultKind::BridgeDown, false) => {
                 self.bridge_down -= 1;
+                self.bridge_up_from = self.at;
                 self.queue.at(self.at, Event::Reconcile);
+                (0..self.image_servers.len()).for_each(|number| self.check_sessions_later(number));
             }
             (FaultKind::Replay, true) => self.bridge.replay(self.at, fault.whose),
             (FaultKind::Supersede(follows), true) => self.supersede(follows),
@@ -257,28 +266,52 @@ impl Simulation {
                 self.trace.note(self.at, format_args!("the campaign is stopped: {stopped:?}"));
                 self.queue.at(self.at, Event::Reconcile);
             }
-            (FaultKind::ServerDown, _) => {
-                if let Some(server) = self.image_servers.get_mut(fault.whose) {
-                    if begins {
-                        server.end();
-                    } else {
-                        server.start();
-                    }
-                    let life = server.life();
-                    self.queue.at(self.at, Event::ImageServer(fault.whose, life));
-                    self.queue.at(self.at, Event::Reconcile);
-                }
-            }
-            (FaultKind::ServerHangs(effect), _) => {
-                if let Some(server) = self.image_servers.get_mut(fault.whose) {
-                    server.set_hang(self.at, begins.then_some(effect));
-                    let life = server.life();
-                    self.queue.at(self.at, Event::ImageServer(fault.whose, life));
-                }
-            }
+            (kind, _) if kind.is_of_a_server() => self.server_fault(fault, begins),
             (_, true) => self.with_device(fault.whose, |it, around| it.begin(&fault, around)),
             (_, false) => self.with_device(fault.whose, |it, around| it.finish(&fault, around)),
         }
+    }
+
+    fn server_fault(&mut self, fault: Fault, begins: bool) {
+        let at = self.at;
+        let Some(server) = self.image_servers.get_mut(fault.whose) else { return };
+        match (fault.kind, begins) {
+            (FaultKind::ServerHangs(effect), _) => server.set_hang(at, begins.then_some(effect)),
+            (FaultKind::OpensHang, _) => server.set_opens_hang(at, begins),
+            (_, true) => server.end(),
+            (FaultKind::SessionsLost, false) => server.start_without_sessions(at),
+            (_, false) => server.start(at),
+        }
+        self.queue.at(at, Event::ImageServer(fault.whose, server.life()));
+        if matches!(fault.kind, FaultKind::ServerDown | FaultKind::SessionsLost) {
+            self.queue.at(at, Event::Reconcile);
+        }
+        if !begins {
+            self.check_sessions_later(fault.whose);
+        }
+    }
+
+    fn check_sessions_later(&mut self, number: usize) {
+        if self.scenario.bridge.watches_sessions {
+            self.queue.at(At(self.at.0 + LOOKED_AT_WITHIN), Event::CheckSessions(number));
+        }
+    }
+
+    /// A session that the management server has opened is open on its image server, unless one of
+    /// them was away a short time ago.
+    fn check_sessions(&mut self, number: usize) {
+        let Some(server) = self.image_servers.get(number) else { return };
+        let Some(answers_from) = server.answers_from().filter(|_| self.bridge_down == 0) else {
+            return;
+        };
+        if self.at.0 < answers_from.max(self.bridge_up_from).0 + LOOKED_AT_WITHIN {
+            return;
+        }
+        let opened = self.bridge.opened(self.at);
+        let lost = opened.iter().filter(|id| !server.has_open_session(self.at, **id));
+        self.breaches.extend(lost.map(|id| {
+            format!("image server {number} has no open session of campaign {id}, which is opened")
+        }));
     }
 
     /// Another campaign brings the image, in a window of its own.
@@ -347,6 +380,10 @@ impl Simulation {
     fn poll(&mut self, number: usize, life: u64) {
         let server = self.image_servers.get_mut(number).filter(|server| server.lives(life));
         if let Some(timers) = server.map(|server| server.poll(self.at)) {
+            let ended = timers.send.iter().filter(|(id, _)| self.bridge.has_ended(*id));
+            self.breaches.extend(ended.map(|(id, _)| {
+                format!("image server {number} airs campaign {id} after its stop was answered")
+            }));
             self.schedule_timers(number, life, timers);
         }
     }
@@ -489,6 +526,7 @@ fn whose(event: &Event) -> Option<usize> {
         | Event::ImageServer(..)
         | Event::Transmit(..)
         | Event::Reconcile
+        | Event::CheckSessions(_)
         | Event::CallTimeout(..)
         | Event::Notify(_)
         | Event::Operator(_) => None,

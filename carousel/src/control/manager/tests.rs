@@ -41,6 +41,7 @@ fn request() -> PrepareRequest {
         opens_utc: utc(10),
         closes_utc: utc(100),
         bits_per_second: 0,
+        window_revision: 0,
     }
 }
 
@@ -49,12 +50,30 @@ fn prepare(control: &mut Control, now: Now, request: &PrepareRequest) -> Result<
 }
 
 fn open(control: &mut Control, now: Now, from: u64, to: u64) -> Result<AirStatus, Refusal> {
-    let (opens_utc, closes_utc) = (utc(from), utc(to));
-    control.open(now, &OpenRequest { campaign_id: ID.to_vec(), tsi: 77, opens_utc, closes_utc })
+    open_window(control, now, (from, to), 0)
+}
+
+fn open_window(
+    control: &mut Control,
+    now: Now,
+    (from, to): (u64, u64),
+    window_revision: u32,
+) -> Result<AirStatus, Refusal> {
+    let (campaign_id, opens_utc, closes_utc) = (ID.to_vec(), utc(from), utc(to));
+    let request = OpenRequest { campaign_id, tsi: 77, opens_utc, closes_utc, window_revision };
+    control.open(now, &request)
 }
 
 fn stop(control: &mut Control, now: Now) -> Result<AirStatus, Refusal> {
-    control.stop(now, &StopRequest { campaign_id: ID.to_vec(), tsi: 77 })
+    stop_window(control, now, 0)
+}
+
+fn stop_window(
+    control: &mut Control,
+    now: Now,
+    window_revision: u32,
+) -> Result<AirStatus, Refusal> {
+    control.stop(now, &StopRequest { campaign_id: ID.to_vec(), tsi: 77, window_revision })
 }
 
 fn phase(control: &Control, now: Now) -> AirPhase {
@@ -156,6 +175,64 @@ fn a_session_that_is_stopped_can_be_opened_again_at_its_resume_point() {
 }
 
 #[test]
+fn a_call_for_a_window_that_was_replaced_or_stopped_has_no_effect() {
+    let mut control = control();
+    let window = |window_revision| PrepareRequest { window_revision, ..request() };
+    let late = |answer: Result<AirStatus, Refusal>, text: &str| {
+        let text = format!("window_revision {text}: set the window again");
+        assert_eq!(answer.map(drop), Err(Refusal::Conflict(text)));
+    };
+    prepare(&mut control, at(0), &window(1)).unwrap();
+    assert_eq!(stop_window(&mut control, at(0), 1).unwrap().window_revision, 1);
+    // The open was on its way when the stop was answered.
+    late(open_window(&mut control, at(0), (0, 100), 1), "1 is stopped");
+    let again = prepare(&mut control, at(0), &window(1)).map(|_| AirStatus::default());
+    late(again, "1 is stopped");
+    assert_eq!(drain(&mut control, at(20)), [Output::Idle]);
+    prepare(&mut control, at(20), &window(2)).unwrap();
+    open_window(&mut control, at(20), (0, 100), 2).unwrap();
+    assert!(matches!(drain(&mut control, at(20))[0], Output::Start(..)));
+    // So were a stop, an open and a prepare of the window before.
+    let kept = stop_window(&mut control, at(21), 1).unwrap();
+    assert_eq!((kept.phase(), kept.window_revision), (AirPhase::OnAir, 2));
+    late(open_window(&mut control, at(21), (0, 50), 1), "1 is older than 2");
+    let earlier = prepare(&mut control, at(21), &window(1)).map(|_| AirStatus::default());
+    late(earlier, "1 is older than 2");
+    assert_eq!(drain(&mut control, at(60)), [Output::Wait(NOW + Duration::from_secs(100))]);
+    // A stop may overtake the prepare of its window.
+    stop_window(&mut control, at(60), 3).unwrap();
+    let overtaken = prepare(&mut control, at(60), &window(3)).map(|_| AirStatus::default());
+    late(overtaken, "3 is stopped");
+    assert_eq!(drain(&mut control, at(60))[0], Output::Stop(CampaignId(ID)));
+}
+
+#[test]
+fn the_number_of_a_window_survives_a_restart() {
+    let mut before = control();
+    prepare(&mut before, at(0), &PrepareRequest { window_revision: 4, ..request() }).unwrap();
+    stop_window(&mut before, at(0), 4).unwrap();
+    before.poll_output(at(0));
+    let Output::Save(saved) = before.poll_output(at(0)) else { panic!("not saved") };
+    let text = serde_json::to_string(&saved).unwrap();
+    let saved: SavedState = serde_json::from_str(&text).unwrap();
+    for restored in [true, false] {
+        let mut control = control();
+        if restored {
+            control.restore(package(), saved);
+        }
+        for (window_revision, is_taken) in [(3, false), (4, false), (5, true)] {
+            let request = PrepareRequest { window_revision, ..request() };
+            let reply = control.prepare(at(1), &request, package(), Tsi(9), Some(saved));
+            assert_eq!(reply.is_ok(), is_taken, "{window_revision}: {reply:?}");
+        }
+    }
+    let earlier = text.replace(",\"window_revision\":4", "");
+    assert_ne!(earlier, text);
+    let earlier: SavedState = serde_json::from_str(&earlier).unwrap();
+    assert_eq!(earlier.session.unwrap().window_revision, 0);
+}
+
+#[test]
 fn a_session_that_fails_is_put_on_air_again_after_a_pause() {
     let mut control = control();
     prepare(&mut control, at(0), &request()).unwrap();
@@ -237,7 +314,7 @@ fn operations_on_a_session_that_does_not_exist_are_refused() {
     assert!(matches!(control.status(at(0), &one), Err(Refusal::NotFound(_))));
     assert!(control.status(at(0), &StatusRequest::default()).unwrap().sessions.is_empty());
     prepare(&mut control, at(0), &request()).unwrap();
-    let wrong = StopRequest { campaign_id: ID.to_vec(), tsi: 78 };
+    let wrong = StopRequest { campaign_id: ID.to_vec(), tsi: 78, window_revision: 0 };
     assert!(matches!(control.stop(at(0), &wrong), Err(Refusal::Conflict(_))));
     control.handle_ended(at(0), CampaignId([1; 16]));
     control.handle_progress(at(0), CampaignId([1; 16]), progress(1));

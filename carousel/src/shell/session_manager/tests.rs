@@ -225,6 +225,7 @@ fn request(port: u16) -> PrepareRequest {
         opens_utc: now + 1,
         closes_utc: now + 600,
         bits_per_second: 1_000_000,
+        window_revision: 1,
     }
 }
 
@@ -243,8 +244,9 @@ fn a_bridge_prepares_opens_and_stops_and_the_restart_goes_on() {
     let again: PrepareReply = server.call("prepare", &prepare).unwrap();
     assert_eq!(again, PrepareReply { checking: false, checked_percent: 100, ..reply.clone() });
     let PrepareRequest { campaign_id, opens_utc, closes_utc, .. } = prepare;
+    let (campaign, tsi) = (campaign_id.clone(), reply.tsi);
     let open =
-        OpenRequest { campaign_id: campaign_id.clone(), tsi: reply.tsi, opens_utc, closes_utc };
+        OpenRequest { campaign_id: campaign, tsi, opens_utc, closes_utc, window_revision: 1 };
     let status: StatusReply = server.call("open", &open).unwrap();
     assert_eq!(status.sessions.len(), 1);
     let mut buffer = [0; 2048];
@@ -264,7 +266,7 @@ fn a_bridge_prepares_opens_and_stops_and_the_restart_goes_on() {
     let text = String::from_utf8(text).unwrap();
     assert!(status == 200 && text.contains("carousel_on_air{campaign=\"0707"), "{text}");
     assert!(text.contains("carousel_connections_total{outcome=\"accepted\"}"), "{text}");
-    let stop = StopRequest { campaign_id, tsi: reply.tsi };
+    let stop = StopRequest { campaign_id, tsi: reply.tsi, window_revision: 1 };
     let _: StatusReply = server.call("stop", &stop).unwrap();
     server.wait_for(AirPhase::Stopped);
     let saved =
@@ -311,7 +313,8 @@ fn what_a_caller_asks_wrongly_is_answered_by_name() {
     assert_eq!(server.post(&path, Some(TOKEN), CONTENT_TYPE, &[0xff]).0, 400);
     assert_eq!(server.post(&path, Some(TOKEN), CONTENT_TYPE, &[0; 65_537]).0, 413);
     let reply: PrepareReply = server.call("prepare", &prepare).unwrap();
-    let wrong = StopRequest { campaign_id: prepare.campaign_id.clone(), tsi: reply.tsi ^ 1 };
+    let (campaign_id, tsi) = (prepare.campaign_id.clone(), reply.tsi ^ 1);
+    let wrong = StopRequest { campaign_id, tsi, window_revision: 1 };
     assert_eq!(server.call::<StatusReply>("stop", &wrong).unwrap_err().0, 409);
 
     let path = directory.path().join(ID.to_string()).join("campaign.env");
@@ -394,7 +397,9 @@ fn the_status_says_when_a_plan_changes_under_a_session_on_air() {
     let PrepareReply { tsi, .. } = server.call("prepare", &prepare).unwrap();
     server.wait_for(AirPhase::Prepared);
     let PrepareRequest { campaign_id, opens_utc, closes_utc, .. } = prepare;
-    let open = OpenRequest { campaign_id: campaign_id.clone(), tsi, opens_utc, closes_utc };
+    let campaign = campaign_id.clone();
+    let open =
+        OpenRequest { campaign_id: campaign, tsi, opens_utc, closes_utc, window_revision: 1 };
     // The same size, time and inode: as when the medium fails.
     let path = package.join("0.plan");
     let before = fs::metadata(&path).unwrap().modified().unwrap();
@@ -414,8 +419,10 @@ fn the_status_says_when_a_plan_changes_under_a_session_on_air() {
     };
     assert_eq!((session.phase(), session.damaged_runs), (AirPhase::OnAir, 1));
     assert!(session.problem.contains("copy the package again"), "{}", session.problem);
-    let _: StatusReply = server.call("stop", &StopRequest { campaign_id, tsi }).unwrap();
-    let refused = || server.call::<PrepareReply>("prepare", &request(4000)).is_err();
+    let stop = StopRequest { campaign_id, tsi, window_revision: 1 };
+    let _: StatusReply = server.call("stop", &stop).unwrap();
+    let next = PrepareRequest { window_revision: 2, ..request(4000) };
+    let refused = || server.call::<PrepareReply>("prepare", &next).is_err();
     let patience = clock::now().mono + Duration::from_secs(10);
     while !refused() {
         assert!(clock::now().mono < patience, "a changed plan is prepared again");
@@ -475,6 +482,29 @@ fn a_session_whose_package_cannot_be_read_at_the_start_is_restored_later() {
     assert_eq!(manager.status(now, &StatusRequest::default()).unwrap().sessions, []);
     fs::rename(aside, path).unwrap();
     step_until(&mut manager, &mut now, AirPhase::Prepared);
+}
+
+#[test]
+fn a_session_that_is_stopped_before_it_is_restored_stays_off_the_air() {
+    let directory = data();
+    let mut manager = open(directory.path());
+    let mut now = clock::now();
+    let PrepareReply { tsi, .. } = manager.prepare(now, &request(4000)).unwrap();
+    manager.save_changes(now).unwrap();
+    step_until(&mut manager, &mut now, AirPhase::Prepared);
+    drop(manager);
+    let path = directory.path().join(ID.to_string()).join("manifest.env");
+    let aside = path.with_extension("aside");
+    fs::rename(&path, &aside).unwrap();
+    let mut manager = open(directory.path());
+    let mut now = clock::now();
+    let stop = StopRequest { campaign_id: ID.0.to_vec(), tsi, window_revision: 1 };
+    let stopped = manager.stop(now, &stop);
+    assert!(matches!(stopped, Err(ControlError::Refused(Refusal::NotFound(_)))), "{stopped:?}");
+    fs::rename(aside, path).unwrap();
+    now.mono = now.mono + RETRY_AFTER;
+    manager.step(now);
+    step_until(&mut manager, &mut now, AirPhase::Stopped);
 }
 
 #[test]
