@@ -1,5 +1,7 @@
 //! Moments as arguments: cores never read a clock.
 
+pub mod text;
+
 use std::{fmt, ops::Add, time::Duration};
 
 use serde::{Deserialize, Serialize};
@@ -105,7 +107,7 @@ impl Add<Duration> for Utc {
 
 impl fmt::Display for Utc {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(formatter, "{}.{:03}", self.0 / 1000, self.0 % 1000)
+        formatter.write_str(&text::rfc3339(*self))
     }
 }
 

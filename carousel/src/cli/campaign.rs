@@ -60,15 +60,11 @@ fn compose(args: &CampaignBuildArgs, now: Utc) -> Result<Campaign, CliError> {
         let read = window::moment(now, text);
         read.map_err(|error| ExitCode::Usage.with_message(format!("{field}: {error}")))
     };
-    // To the second, as documents carry it.
-    let not_before = Utc::from_seconds(moment("--not-before", &args.not_before)?.seconds());
-    let latest_stop = Utc::from_seconds(moment("--latest-stop", &args.latest_stop)?.seconds());
-    if latest_stop <= now {
-        return Err(ExitCode::Policy.with_message("--latest-stop lies in the past"));
-    }
-    if latest_stop <= not_before {
-        return Err(ExitCode::Policy.with_message("--latest-stop is not after --not-before"));
-    }
+    let not_before = moment("--not-before", &args.not_before)?;
+    let latest_stop = moment("--latest-stop", &args.latest_stop)?;
+    let (opens, closes) = (Some(not_before), Some(latest_stop));
+    window::check_window(now, ("--not-before", opens), ("--latest-stop", closes))
+        .map_err(|why| ExitCode::Policy.with_message(why))?;
     let (manifest, payload) = package_dir::read_manifest(&args.dir)?;
     documents::check_expiry(now, DocumentKind::Manifest, manifest.expires)?;
     let objects = manifest

@@ -42,9 +42,8 @@ pub(super) fn make(args: &PackageArgs) -> Result<(), CliError> {
     let root = documents::trusted_root(now, &package_dir::read_envelope(&args.root)?)?;
     let expires = window::moment(now, &args.expires)
         .map_err(|text| ExitCode::Usage.with_message(format!("--expires: {text}")))?;
-    if expires <= now {
-        return Err(ExitCode::Policy.with_message("--expires lies in the past"));
-    }
+    window::check_ahead(now, "--expires", expires)
+        .map_err(|why| ExitCode::Policy.with_message(why))?;
     let keys: Vec<_> = args.key.iter().map(|key| files::read_key(key)).collect::<Result<_, _>>()?;
     keys.iter().try_for_each(|key| documents::check_role(&root, DocumentKind::Manifest, key))?;
     let (image, length) = files::open_image(&args.image)?;

@@ -76,9 +76,8 @@ fn read_terms(terms: &RootArgs) -> Result<(Utc, RootChange), CliError> {
     let now = clock::now().utc;
     let expires = window::moment(now, &terms.expires)
         .map_err(|text| ExitCode::Usage.with_message(format!("--expires: {text}")))?;
-    if expires <= now {
-        return Err(ExitCode::Policy.with_message("--expires lies in the past"));
-    }
+    window::check_ahead(now, "--expires", expires)
+        .map_err(|why| ExitCode::Policy.with_message(why))?;
     let add = terms
         .add
         .iter()
@@ -87,7 +86,7 @@ fn read_terms(terms: &RootArgs) -> Result<(Utc, RootChange), CliError> {
     let threshold = terms.threshold.clone();
     let change =
         RootChange { add, threshold, sequence_floor: terms.floor, ..RootChange::default() };
-    Ok((Utc::from_seconds(expires.seconds()), change))
+    Ok((expires, change))
 }
 
 /// Signs with the keys of the arguments and prints the missing signatures.

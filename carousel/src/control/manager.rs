@@ -553,7 +553,7 @@ fn checked_window(
 ) -> Result<Window, Refusal> {
     let window = Window { opens: Utc::from_seconds(opens), closes: Utc::from_seconds(closes) };
     if position(now.utc, window) == Position::Passed {
-        return Err(Refusal::Policy(format!("closes_utc {closes} lies in the past")));
+        return Err(Refusal::Policy(format!("closes_utc lies in the past: {}", window.closes)));
     }
     campaign
         .check_window(window.opens, window.closes)

@@ -89,8 +89,7 @@ pub fn check_expiry(now: Utc, kind: DocumentKind, expires: Utc) -> Result<(), Cl
     if now <= expires {
         return Ok(());
     }
-    let since = expires.seconds();
-    Err(ExitCode::Policy.with_message(format!("the {kind} expired at {since} (UTC seconds)")))
+    Err(ExitCode::Policy.with_message(format!("the {kind} expired at {expires}, it is {now}")))
 }
 
 /// Rejects a document below the floor of the root: devices would reject it as a rollback.

@@ -189,6 +189,9 @@ fn params(args: &AnnounceArgs, now: Utc) -> Result<SessionDescriptionParams, Cli
         let moment = text.as_deref().map(|text| window::moment(now, text)).transpose();
         moment.map_err(|why| ExitCode::Usage.with_message(format!("{option}: {why}")))
     };
+    let times = (moment("--opens", &args.opens)?, moment("--closes", &args.closes)?);
+    window::check_window(now, ("--opens", times.0), ("--closes", times.1))
+        .map_err(|why| ExitCode::Policy.with_message(why))?;
     let group = args.to.channel();
     udp::check_group(group)?;
     let SendOptions { interface, source, ttl, .. } = args.send_options;
@@ -199,7 +202,7 @@ fn params(args: &AnnounceArgs, now: Utc) -> Result<SessionDescriptionParams, Cli
         tsi: Tsi(args.tsi),
         encoding_id: args.profile.scheme(args.fec).encoding_id(),
         rate: args.rate,
-        times: (moment("--opens", &args.opens)?, moment("--closes", &args.closes)?),
+        times,
         version: now.seconds(),
     })
 }
@@ -327,6 +330,20 @@ mod tests {
         {
             let error = params(&args(more), NOW).unwrap_err();
             assert_eq!(error.exit_code(), ExitCode::Usage, "{error}");
+        }
+    }
+
+    #[test]
+    fn a_session_that_closes_before_it_opens_or_has_closed_is_refused() {
+        for (opens, closes, word) in [
+            ("--opens=+2h", "--closes=+1h", "is not after"),
+            ("--opens=+1h", "--closes=+1h", "is not after"),
+            ("--opens=2027-01-01T00:00:00Z", "--closes=2027-01-02T00:00:00Z", "in the past"),
+            ("--opens=now", "--closes=now", "in the past"),
+        ] {
+            let error = params(&args(&["--tsi=7", opens, closes]), NOW).unwrap_err();
+            assert_eq!(error.exit_code(), ExitCode::Policy, "{error}");
+            assert!(error.to_string().contains(word), "{error}");
         }
     }
 }

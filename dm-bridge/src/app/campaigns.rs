@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use proto::{
     dm::scomo::Branch,
     ids::{CampaignId, DeviceId},
-    time::Utc,
+    time::{Utc, text::check_window as check_ordered},
 };
 
 use super::{AppError, PlainHttp, check_url};
@@ -198,7 +198,7 @@ async fn try_start(
             "no device of campaign {id} is left to arm: each has the package or was refused"
         )));
     }
-    let detail = format!("opens {} closes {}", opens.seconds(), closes.seconds());
+    let detail = format!("opens {opens} closes {closes}");
     let started = campaign.started(opens, closes);
     changes.push(started.clone().into());
     store.apply(now, audit("campaign.start", id, detail), changes).await?;
@@ -301,20 +301,15 @@ fn check_sources(terms: &SignedTerms, group: IpAddr) -> Result<(), AppError> {
 
 fn check_window(terms: &SignedTerms, opens: Utc, closes: Utc, now: Utc) -> Result<(), AppError> {
     let refused = |text: String| Err(AppError::Policy(text));
-    let (start, end) = (opens.seconds(), closes.seconds());
-    if opens >= closes {
-        return refused(format!("the window closes at {end}, not after it opens at {start}"));
-    }
-    if closes <= now {
-        return refused(format!("the window closes at {end}, which has passed"));
-    }
+    check_ordered(now, ("its opening", Some(opens)), ("its close", Some(closes)))
+        .or_else(|why| refused(format!("the window cannot be: {why}")))?;
     if opens < terms.not_before {
-        let limit = terms.not_before.seconds();
-        return refused(format!("the window opens at {start}, the campaign not before {limit}"));
+        let limit = terms.not_before;
+        return refused(format!("the window opens at {opens}, the campaign not before {limit}"));
     }
     if closes > terms.latest_stop {
-        let limit = terms.latest_stop.seconds();
-        return refused(format!("the window closes at {end}, the campaign ends by {limit}"));
+        let limit = terms.latest_stop;
+        return refused(format!("the window closes at {closes}, the campaign ends by {limit}"));
     }
     Ok(())
 }

@@ -1,9 +1,9 @@
 //! Times as operators write them: `now`, `+10m`, or RFC 3339 with a zone.
 
-use std::time::Duration;
-
-use jiff::Timestamp;
-use proto::time::Utc;
+use proto::time::{
+    Utc,
+    text::{moment, rfc3339},
+};
 
 use super::AppError;
 
@@ -13,46 +13,13 @@ use super::AppError;
 ///
 /// [`AppError::Usage`] that quotes the text.
 pub fn parse(text: &str, now: Utc) -> Result<Utc, AppError> {
-    let whole = Utc::from_seconds(now.seconds());
-    if text == "now" {
-        return Ok(whole);
-    }
-    if let Some(span) = text.strip_prefix('+') {
-        return parse_span(span).map(|span| whole + span).ok_or_else(|| wrong(text));
-    }
-    let timestamp: Timestamp = text.parse().map_err(|_| wrong(text))?;
-    u64::try_from(timestamp.as_second()).map(Utc::from_seconds).map_err(|_| wrong(text))
+    moment(now, text).map_err(AppError::Usage)
 }
 
 /// Formats a time as RFC 3339 in UTC.
 #[must_use]
 pub fn format(time: Utc) -> String {
-    let seconds = i64::try_from(time.seconds()).unwrap_or(i64::MAX);
-    Timestamp::from_second(seconds)
-        .map_or_else(|_| time.to_string(), |timestamp| timestamp.to_string())
-}
-
-fn parse_span(text: &str) -> Option<Duration> {
-    let unit = text.chars().last()?;
-    let seconds_in_unit = match unit {
-        's' => 1,
-        'm' => 60,
-        'h' => 3_600,
-        'd' => 86_400,
-        _ => return None,
-    };
-    let digits = text.strip_suffix(unit)?;
-    if digits.is_empty() || !digits.bytes().all(|byte| byte.is_ascii_digit()) {
-        return None;
-    }
-    let count: u32 = digits.parse().ok()?;
-    Some(Duration::from_secs(u64::from(count) * seconds_in_unit))
-}
-
-fn wrong(text: &str) -> AppError {
-    AppError::Usage(format!(
-        "{text:?} is no time; write `now`, `+30s`, `+10m`, `+2h`, `+1d` or 2026-05-01T22:00:00Z"
-    ))
+    rfc3339(Utc::from_seconds(time.seconds()))
 }
 
 #[cfg(test)]

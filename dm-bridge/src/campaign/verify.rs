@@ -53,12 +53,12 @@ pub enum VerificationError {
         source: TrustError,
     },
     /// A document is out of date.
-    #[error("the {document} expired at {at} (UTC seconds)")]
+    #[error("the {document} expired at {at}")]
     Expired {
         /// Name of the document.
         document: &'static str,
         /// Time of expiry.
-        at: u64,
+        at: Utc,
     },
     /// A plan header is not the one that the campaign was signed for.
     #[error("the plan header of component {component} is not that of the campaign: {source}")]
@@ -159,11 +159,7 @@ pub fn check_sequence(terms: &SignedTerms, known: &[Campaign]) -> Result<(), Ver
 }
 
 fn check_expiry(document: &'static str, expires: Utc, now: Utc) -> Result<(), VerificationError> {
-    if now > expires {
-        Err(VerificationError::Expired { document, at: expires.seconds() })
-    } else {
-        Ok(())
-    }
+    if now > expires { Err(VerificationError::Expired { document, at: expires }) } else { Ok(()) }
 }
 
 fn check_plan_headers(
