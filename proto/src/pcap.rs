@@ -9,9 +9,12 @@
 //! readers parse them part by part; [`records`] iterates over a capture in memory.
 
 mod frame;
+mod skipped;
 
-use std::net::SocketAddrV4;
-
+pub use self::{
+    frame::{Datagram, LinkType, MAX_PAYLOAD_BYTES},
+    skipped::{Skipped, SkippedFrames},
+};
 use crate::wire::{Reader, WireError, Writer};
 
 /// Octets of a file header.
@@ -20,26 +23,11 @@ pub const FILE_HEADER_BYTES: usize = 24;
 pub const RECORD_HEADER_BYTES: usize = 16;
 /// Longest frame that is read: the largest snap length that capture programs use.
 pub const MAX_FRAME_BYTES: u32 = 262_144;
-/// Longest payload that is written: an IPv4 datagram has at most 65,535 octets.
-pub const MAX_PAYLOAD_BYTES: usize = 65_535 - 28;
 
 const MICROSECONDS: u32 = 0xa1b2_c3d4;
 const NANOSECONDS: u32 = 0xa1b2_3c4d;
 /// The first word of pcapng, in either order of octets.
 const NEXT_GENERATION: u32 = 0x0a0d_0d0a;
-
-/// The link-layer header of frames.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum LinkType {
-    /// Ethernet; VLAN tags may follow the addresses.
-    Ethernet,
-    /// An IP header.
-    RawIp,
-    /// Linux cooked capture.
-    LinuxSll,
-    /// Linux cooked capture, version 2.
-    LinuxSll2,
-}
 
 /// The form of a capture, from its file header.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -67,17 +55,6 @@ pub struct Record<'a> {
     pub header: RecordHeader,
     /// The captured octets.
     pub frame: &'a [u8],
-}
-
-/// A UDP datagram over IPv4.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Datagram<'a> {
-    /// Source address.
-    pub source: SocketAddrV4,
-    /// Destination address.
-    pub destination: SocketAddrV4,
-    /// Its payload.
-    pub payload: &'a [u8],
 }
 
 impl Format {
@@ -116,11 +93,12 @@ impl Format {
         // The upper bits hold the length of a frame check sequence that may follow.
         let link = match number & 0x03ff_ffff {
             1 => LinkType::Ethernet,
-            12 | 14 | 101 | 228 => LinkType::RawIp,
+            0 | 108 => LinkType::Loopback,
+            12 | 14 | 101 | 228 | 229 => LinkType::RawIp,
             113 => LinkType::LinuxSll,
             276 => LinkType::LinuxSll2,
             other => {
-                let expected = "Ethernet, raw IP or Linux cooked";
+                let expected = "Ethernet, raw IP, loopback or Linux cooked";
                 let found = other.into();
                 return Err(WireError::Unexpected { field: "pcap link type", found, expected });
             }
@@ -156,14 +134,21 @@ impl Format {
         Ok(RecordHeader { time_nanos, captured, original })
     }
 
-    /// Returns the UDP datagram in a frame; `Ok(None)` when it holds something else.
+    /// Returns the UDP datagram in a frame.
     ///
     /// # Errors
     ///
-    /// [`WireError`] when a header is cut off or contradicts the length of the frame, or the
-    /// datagram is a fragment.
-    pub fn datagram<'a>(&self, frame: &'a [u8]) -> Result<Option<Datagram<'a>>, WireError> {
-        frame::datagram(self.link, frame)
+    /// [`Skipped`] says why there is none. A frame of which the capture holds a part is read as far
+    /// as the datagram is whole.
+    pub fn datagram<'a>(
+        &self,
+        header: &RecordHeader,
+        frame: &'a [u8],
+    ) -> Result<Datagram<'a>, Skipped> {
+        let is_cut = header.captured < header.original;
+        frame::datagram(self.link, frame).map_err(|reason| {
+            if reason == Skipped::Malformed && is_cut { Skipped::CutOff } else { reason }
+        })
     }
 }
 
@@ -206,7 +191,7 @@ pub fn emit_file_header() -> Vec<u8> {
     out
 }
 
-/// Appends the record of a datagram, with IPv4 and UDP headers made for it.
+/// Appends the record of a datagram, with IP and UDP headers made for it.
 ///
 /// # Units
 ///
@@ -214,8 +199,8 @@ pub fn emit_file_header() -> Vec<u8> {
 ///
 /// # Errors
 ///
-/// [`WireError::TooLarge`] when the payload does not fit a datagram or the time the format;
-/// nothing is appended then.
+/// [`WireError`] when the payload does not fit a datagram, the time the format, or the addresses
+/// one another; nothing is appended then.
 pub fn emit_datagram(
     time_nanos: u64,
     ttl: u8,
@@ -227,11 +212,15 @@ pub fn emit_datagram(
         too_large("time of a captured frame", time_nanos / 1_000_000_000, u32::MAX.into())
     })?;
     let nanos = u32::try_from(time_nanos % 1_000_000_000).expect("below 10^9");
+    if datagram.source.is_ipv4() != datagram.destination.is_ipv4() {
+        let (field, expected) = ("destination", "an address of the family of the source");
+        return Err(WireError::invalid(field, datagram.destination, expected));
+    }
     let frame = frame::emit(ttl, datagram).ok_or_else(|| {
         let found = u64::try_from(datagram.payload.len()).unwrap_or(u64::MAX);
         too_large("UDP payload", found, MAX_PAYLOAD_BYTES as u64)
     })?;
-    let length = u32::try_from(frame.len()).expect("at most 65,535");
+    let length = u32::try_from(frame.len()).expect("at most 65,575");
     Writer::new(out).u32(seconds).u32(nanos).u32(length).u32(length).bytes(&frame);
     Ok(())
 }

@@ -7,6 +7,7 @@
 //! t=4200000000 4200003600
 //! a=source-filter: incl IN IP4 * 192.0.2.10
 //! a=flute-tsi:7
+//! a=FEC-declaration:0 encoding-id=6
 //! m=application 40100 FLUTE/UDP 0
 //! c=IN IP4 239.7.7.30/8
 //! b=AS:20000
@@ -14,12 +15,16 @@
 //! a=FEC:0
 //! ```
 //!
-//! Written strictly, in one order; read with tolerance: either line end, attributes on either
-//! level, unknown lines and other media skipped.
+//! Written strictly, in one order; read with tolerance: either line end, a byte order mark,
+//! attributes on either level, unknown lines and other media skipped. A line that cannot be read
+//! costs nothing but itself, unless it says where the session is: group, port, source, TSI.
 
 mod reader;
 
-use std::{fmt::Write as _, net::IpAddr};
+use std::{
+    fmt::{self, Write as _},
+    net::IpAddr,
+};
 
 use crate::{ids::Tsi, time::Utc, wire::WireError};
 
@@ -34,6 +39,8 @@ pub const MAX_LINES: usize = 256;
 pub const MAX_CHANNELS: usize = 8;
 /// Most FEC declarations.
 pub const MAX_DECLARATIONS: usize = 8;
+/// Most odd lines that are kept.
+pub const MAX_ODD: usize = 16;
 
 /// Seconds from the beginning of NTP to that of Unix; the seconds of SDP do not wrap.
 const NTP_TO_UNIX_SECONDS: u64 = 2_208_988_800;
@@ -61,6 +68,8 @@ pub struct SessionDescription {
     pub declarations: Vec<FecDeclaration>,
     /// At least one; the FDT is on the first.
     pub channels: Vec<Channel>,
+    /// Lines that could not be read or contradict others, and were left out; never written.
+    pub odd: Vec<WireError>,
 }
 
 /// The origin of a description, with its version.
@@ -72,8 +81,48 @@ pub struct Origin {
     pub id: u64,
     /// Higher in each later version.
     pub version: u64,
-    /// Address of the maker.
-    pub address: IpAddr,
+    /// Host of the maker.
+    pub host: Host,
+}
+
+/// The host that made a description.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Host {
+    /// By its address.
+    Address(IpAddr),
+    /// By its name; it is never looked up.
+    Name(String),
+}
+
+impl From<IpAddr> for Host {
+    fn from(address: IpAddr) -> Self {
+        Self::Address(address)
+    }
+}
+
+impl fmt::Display for Host {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Address(address) => write!(formatter, "{address}"),
+            Self::Name(name) => write!(formatter, "{name}"),
+        }
+    }
+}
+
+impl Host {
+    /// Reads a name of letters, digits, `-`, `.` and `_`.
+    fn name(text: &str) -> Option<Self> {
+        let allowed = |octet: u8| octet.is_ascii_alphanumeric() || b"-._".contains(&octet);
+        let holds = (1..=255).contains(&text.len()) && text.bytes().all(allowed);
+        holds.then(|| Self::Name(text.to_owned()))
+    }
+
+    const fn family(&self) -> &'static str {
+        match self {
+            Self::Address(address) => family(address),
+            Self::Name(_) => "IP4",
+        }
+    }
 }
 
 /// One (group, port).
@@ -107,8 +156,8 @@ impl SessionDescription {
     ///
     /// # Errors
     ///
-    /// [`WireError`] that names the line: not text, beyond a limit, no TSI, no FLUTE channel, two
-    /// TSIs or sources that differ, or a line of ours that is not well-formed.
+    /// [`WireError`] that names the line: beyond a limit, no TSI, no FLUTE channel, two TSIs or
+    /// sources that differ, or a line that says where the session is and is not well-formed.
     pub fn parse(octets: &[u8]) -> Result<Self, WireError> {
         reader::parse(octets)
     }
@@ -126,11 +175,11 @@ impl SessionDescription {
     /// Never: a string takes all text.
     pub fn emit(&self) -> Result<String, WireError> {
         let source = self.check()?;
-        let Origin { user, id, version, address } = &self.origin;
-        let kind = family(address);
+        let Origin { user, id, version, host } = &self.origin;
+        let kind = host.family();
         let opens = self.opens.map_or(0, ntp_seconds);
         let closes = self.closes.map_or(0, ntp_seconds);
-        let mut out = format!("v=0\r\no={user} {id} {version} IN {kind} {address}\r\n");
+        let mut out = format!("v=0\r\no={user} {id} {version} IN {kind} {host}\r\n");
         let mut line = |text: std::fmt::Arguments<'_>| {
             write!(out, "{text}\r\n").expect("a string takes all text");
         };
@@ -148,7 +197,8 @@ impl SessionDescription {
             let instance = instance_id.map(|id| format!("; instance-id={id}")).unwrap_or_default();
             format!("a=FEC-declaration:{reference} encoding-id={encoding_id}{instance}")
         };
-        for declaration in self.declarations.iter().filter(|_| several) {
+        // Some receivers look on one level alone.
+        for declaration in &self.declarations {
             line(format_args!("{}", declare(declaration)));
         }
         for channel in &self.channels {
@@ -174,6 +224,9 @@ impl SessionDescription {
         require(is_line(&self.name), "s=", &self.name, "one line that is not empty")?;
         let user = &self.origin.user;
         require(is_line(user) && one_word(user), "o=", user, "a name without spaces")?;
+        if let Host::Name(name) = &self.origin.host {
+            require(Host::name(name).is_some(), "o=", name, "the name of a host")?;
+        }
         require(self.tsi.0 < 1 << 48, "a=flute-tsi", self.tsi.0, "48 bits at most")?;
         let count = self.channels.len();
         require((1..=MAX_CHANNELS).contains(&count), "m=", count, "1 to 8 channels")?;

@@ -19,6 +19,7 @@
 //! | [`names`] | file names made from a `Content-Location` |
 //! | [`record`] | the state of a file that survives a restart, beside its symbols |
 //! | [`status`] | files and counters as the user sees them |
+//! | [`oddities`] | the reasons why something received was not used |
 //! | [`dissect`] | the content of a capture, for people |
 //!
 //! A session is identified by sender and TSI, an object by its TOI within a session. The flags A
@@ -40,6 +41,7 @@ pub mod limits;
 pub mod names;
 pub mod object;
 mod object_table;
+pub mod oddities;
 pub mod output;
 pub mod record;
 mod room;
@@ -53,7 +55,11 @@ use std::{collections::VecDeque, net::IpAddr, time::Duration};
 
 use proto::{
     crypto::{Digest, Hash16},
-    flute::{alc::Packet, fdt::store::FdtEvent},
+    fec,
+    flute::{
+        alc::{Frame, Packet},
+        fdt::store::{Expiry, FdtEvent, HeldInstance},
+    },
     ids::{Sbn, Toi, Tsi},
     time::{Mono, Now},
 };
@@ -67,6 +73,7 @@ pub use self::{
 use self::{
     object::{PacketOutcome, UnsignedObject},
     object_table::ObjectTable,
+    oddities::{Oddities, unsupported},
     session::{DescriptionChanges, SessionName, Sessions, session_of},
     status::unopened,
     waiting::Waiting,
@@ -83,6 +90,8 @@ pub struct Filter {
     pub source: Option<IpAddr>,
     /// The only session to accept.
     pub tsi: Option<Tsi>,
+    /// The treatment of expired descriptions.
+    pub expiry: Expiry,
 }
 
 /// The receiver core of unsigned sessions.
@@ -96,6 +105,7 @@ pub struct UnsignedReceiver {
     waiting: Waiting,
     outputs: VecDeque<Output>,
     stats: UnsignedStats,
+    oddities: Oddities,
 }
 
 impl UnsignedReceiver {
@@ -106,11 +116,12 @@ impl UnsignedReceiver {
         Self {
             filter,
             retry_after: limits.retry_after,
-            sessions: Sessions::new(limits.sessions, limits.table_bytes),
+            sessions: Sessions::new(limits.sessions, limits.table_bytes, filter.expiry),
             objects: ObjectTable::new(limits, found, &mut outputs),
             waiting: Waiting::new(limits.waiting_bytes),
             outputs,
             stats: UnsignedStats::default(),
+            oddities: Oddities::default(),
         }
     }
 
@@ -118,11 +129,12 @@ impl UnsignedReceiver {
     pub fn handle_datagram(&mut self, now: Now, source: IpAddr, datagram: &[u8]) {
         self.stats.datagrams += 1;
         // spec: rfc5651 6.2, rfc5775 4.4 (an unreadable packet is dropped)
-        let Ok(packet) = Packet::parse(datagram) else {
+        let Ok(frame) = Frame::parse(datagram) else {
             self.stats.malformed += 1;
             return;
         };
-        let tsi = packet.header.tsi;
+        let Frame { header, extensions, .. } = frame;
+        let tsi = header.tsi;
         // spec: rfc5775 5.1.2.4
         let meant = self.filter.source.is_none_or(|only| only == source)
             && self.filter.tsi.is_none_or(|only| only == tsi);
@@ -130,6 +142,10 @@ impl UnsignedReceiver {
             self.stats.wrong_session += 1;
             return;
         }
+        let Ok(payload) = frame.payload() else {
+            return self.count_unreadable(header.toi, header.codepoint);
+        };
+        let packet = Packet { header, extensions, payload };
         if let Some(evicted) = self.sessions.admit(now.mono, (source, tsi)) {
             self.forget(&evicted);
         }
@@ -152,6 +168,25 @@ impl UnsignedReceiver {
         }
     }
 
+    /// Counts a packet whose data cannot be read: most often it is of a FEC scheme of others.
+    // spec: rfc6726 3.3 (what is of an unknown scheme is not decoded)
+    fn count_unreadable(&mut self, toi: Option<Toi>, codepoint: u8) {
+        if fec::is_supported(codepoint) {
+            self.stats.malformed += 1;
+            return;
+        }
+        self.stats.unsupported_fec += 1;
+        let of = if toi == Some(Toi::FDT) { "an FDT" } else { "a file" };
+        self.oddities.note(format_args!("a packet of {of}: {}", unsupported(codepoint)));
+    }
+
+    /// Counts what was left out of an FDT instance, and names it.
+    fn count_skipped(&mut self, held: &HeldInstance) {
+        let skipped = &held.instance.skipped;
+        self.stats.fdt_entries_skipped += skipped.entries;
+        skipped.parts.iter().for_each(|part| self.oddities.note(format_args!("FDT: {part}")));
+    }
+
     /// Forgets a session that makes room for others.
     fn forget(&mut self, session: &SessionName) {
         self.stats.sessions_evicted += 1;
@@ -170,22 +205,32 @@ impl UnsignedReceiver {
             Ok(FdtEvent::Collected | FdtEvent::Repeated) => {}
             // Each instance describes its objects until it expires, also beside many newer ones.
             Ok(FdtEvent::Late(instance)) => {
+                self.count_skipped(&instance);
+                let Some(session) = self.sessions.get_mut((source, tsi)) else { return };
                 let changes = session.store_instance(*instance, |_| false);
                 self.on_descriptions(now.mono, (source, tsi), changes);
             }
-            Ok(FdtEvent::Expired { .. }) => self.stats.fdt_expired += 1,
+            Ok(FdtEvent::Expired { overdue, .. }) => {
+                self.stats.fdt_expired += 1;
+                self.stats.fdt_overdue_seconds = overdue.as_secs();
+            }
             Ok(FdtEvent::Instance { id, contradicted, .. }) => {
                 let count = u64::try_from(contradicted.len()).unwrap_or(u64::MAX);
                 self.stats.contradicting += count;
+                let Some(instance) = session.held(now.utc, id) else { return };
+                self.count_skipped(&instance);
+                let Some(session) = self.sessions.get_mut((source, tsi)) else { return };
                 let is_refused = |toi| {
                     let object = self.objects.get(&UnsignedIdentity { source, tsi, toi });
                     object.is_some_and(UnsignedObject::is_refused)
                 };
-                let Some(instance) = session.held(now.utc, id) else { return };
                 let changes = session.store_instance(instance, is_refused);
                 self.on_descriptions(now.mono, (source, tsi), changes);
             }
-            Err(_) => self.stats.fdt_refused += 1,
+            Err(error) => {
+                self.stats.fdt_refused += 1;
+                self.oddities.note(format_args!("an FDT packet or document is refused: {error}"));
+            }
         }
     }
 
@@ -217,8 +262,9 @@ impl UnsignedReceiver {
         // spec: ts26346-mbms 7.2.8 (a profile of senders: receivers accept EXT_FTI all the same)
         let fti = match packet.extensions.fti(packet.header.codepoint) {
             Ok(fti) => fti,
-            Err(_) => {
+            Err(error) => {
                 self.stats.malformed += 1;
+                self.oddities.note(format_args!("a packet of a file: EXT_FTI: {error}"));
                 return;
             }
         };
@@ -228,7 +274,8 @@ impl UnsignedReceiver {
                 self.stats.contradicting += 1;
                 return;
             }
-            if let Some(oti) = fti {
+            let named = || self.sessions.named_by(&of, packet.header.codepoint);
+            if let Some(oti) = fti.or_else(named) {
                 self.sessions.store_early_parameters(&of, oti);
             }
             self.open_for_symbol(now, of, packet);
@@ -397,10 +444,11 @@ impl UnsignedReceiver {
         })
     }
 
-    /// Returns whether every described file is complete, and there is at least one.
+    /// Returns whether every described file is complete, there is at least one, and no entry was
+    /// skipped.
     #[must_use]
     pub fn is_all_complete(&self) -> bool {
-        self.is_all(UnsignedObject::is_complete)
+        self.sessions.unread() == 0 && self.is_all(UnsignedObject::is_complete)
     }
 
     /// Returns whether every described file is complete or rejected, and there is at least one.
@@ -425,6 +473,12 @@ impl UnsignedReceiver {
     #[must_use]
     pub fn waiting(&self) -> usize {
         self.waiting.len()
+    }
+
+    /// Returns the reasons why something received was not used.
+    #[must_use]
+    pub const fn oddities(&self) -> &Oddities {
+        &self.oddities
     }
 
     /// Returns the counters.

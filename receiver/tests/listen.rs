@@ -13,7 +13,7 @@
 
 use std::{
     fs,
-    net::{Ipv4Addr, SocketAddrV4, UdpSocket},
+    net::{IpAddr, Ipv4Addr, SocketAddrV4, UdpSocket},
     path::Path,
     process::{Child, Command, Output, Stdio},
     thread,
@@ -223,7 +223,7 @@ fn sender(number: u8) -> Option<(UdpSocket, SocketAddrV4)> {
 }
 
 fn pcap(destination: SocketAddrV4) -> Vec<u8> {
-    let source = SocketAddrV4::new(Ipv4Addr::new(192, 0, 2, 1), 5_000);
+    let (source, destination) = (([192, 0, 2, 1], 5_000).into(), destination.into());
     let mut octets = emit_file_header();
     for payload in golden::packets() {
         let datagram = Datagram { source, destination, payload: &payload };
@@ -233,9 +233,9 @@ fn pcap(destination: SocketAddrV4) -> Vec<u8> {
 }
 
 fn sdp(group: SocketAddrV4) -> String {
-    let source = Ipv4Addr::new(192, 0, 2, 1).into();
+    let source = IpAddr::from([192, 0, 2, 1]);
     SessionDescription {
-        origin: Origin { user: "lab".to_owned(), id: 1, version: 1, address: source },
+        origin: Origin { user: "lab".to_owned(), id: 1, version: 1, host: source.into() },
         name: "golden".to_owned(),
         opens: None,
         closes: None,
@@ -249,6 +249,7 @@ fn sdp(group: SocketAddrV4) -> String {
             kilobits_per_second: None,
             fec: None,
         }],
+        odd: Vec::new(),
     }
     .emit()
     .unwrap()

@@ -1,6 +1,6 @@
 //! Packets as a case describes them, as a capture.
 
-use std::net::{Ipv4Addr, SocketAddrV4};
+use std::net::{Ipv4Addr, SocketAddr};
 
 use fumocast_tests::lab::forgery::Forger;
 use proto::{
@@ -26,8 +26,8 @@ const PORT: u16 = 3400;
 pub(crate) fn capture(runs: &[Packets]) -> Vec<u8> {
     let mut capture = emit_file_header();
     for run in runs {
-        let source = SocketAddrV4::new(run.source.unwrap_or(SOURCE), 4000);
-        let destination = SocketAddrV4::new(run.group.unwrap_or(GROUP), run.port.unwrap_or(PORT));
+        let source = SocketAddr::from((run.source.unwrap_or(SOURCE), 4000));
+        let destination = SocketAddr::from((run.group.unwrap_or(GROUP), run.port.unwrap_or(PORT)));
         for payload in made(run) {
             let datagram = Datagram { source, destination, payload: &payload };
             emit_datagram(0, 1, &datagram, &mut capture).unwrap();

@@ -115,7 +115,7 @@ impl SessionDescriptionParams {
                 user: "carousel".to_owned(),
                 id: self.tsi.0,
                 version,
-                address: source,
+                host: source.into(),
             },
             name: "plain files, unsigned".to_owned(),
             opens: self.times.0,
@@ -130,6 +130,7 @@ impl SessionDescriptionParams {
                 kilobits_per_second: Some(self.kilobits_per_second()),
                 fec: Some(0),
             }],
+            odd: Vec::new(),
         };
         let wrong = |error| CliError::wire(ExitCode::Configuration, "session description", error);
         description.emit().map_err(wrong)

@@ -3,7 +3,7 @@
 use std::{
     fs::File,
     io::{self, BufWriter, Write as _},
-    net::{SocketAddr, SocketAddrV4},
+    net::SocketAddr,
     path::Path,
 };
 
@@ -18,14 +18,14 @@ use crate::error::CliError;
 #[derive(Debug)]
 pub struct CaptureWriter {
     file: BufWriter<File>,
-    source: SocketAddrV4,
-    destination: SocketAddrV4,
+    source: SocketAddr,
+    destination: SocketAddr,
     hops: u8,
     record: Vec<u8>,
 }
 
 impl CaptureWriter {
-    /// Begins a capture of datagrams between two IPv4 addresses.
+    /// Begins a capture of datagrams between two addresses.
     ///
     /// # Errors
     ///
@@ -39,13 +39,7 @@ impl CaptureWriter {
         let attempt = || {
             let mut file = BufWriter::new(File::create(path)?);
             file.write_all(&emit_file_header())?;
-            Ok(Self {
-                file,
-                source: ipv4(source)?,
-                destination: ipv4(destination)?,
-                hops,
-                record: Vec::new(),
-            })
+            Ok(Self { file, source, destination, hops, record: Vec::new() })
         };
         attempt().map_err(|error| CliError::io(format!("capture {}", path.display()), error))
     }
@@ -70,12 +64,5 @@ impl CaptureWriter {
     /// Any error of writing.
     pub fn flush(&mut self) -> io::Result<()> {
         self.file.flush()
-    }
-}
-
-fn ipv4(address: SocketAddr) -> io::Result<SocketAddrV4> {
-    match address {
-        SocketAddr::V4(address) => Ok(address),
-        SocketAddr::V6(_) => Err(io::Error::other("captures are of IPv4")),
     }
 }

@@ -1,4 +1,4 @@
-use std::net::Ipv4Addr;
+use std::net::SocketAddr;
 
 use proptest::prelude::*;
 
@@ -6,10 +6,30 @@ use super::*;
 
 fn golden() -> Datagram<'static> {
     Datagram {
-        source: SocketAddrV4::new(Ipv4Addr::new(192, 0, 2, 10), 5000),
-        destination: SocketAddrV4::new(Ipv4Addr::new(239, 7, 7, 30), 40_100),
+        source: SocketAddr::from(([192, 0, 2, 10], 5000)),
+        destination: SocketAddr::from(([239, 7, 7, 30], 40_100)),
         payload: b"golden",
     }
+}
+
+/// The same over IPv6.
+fn golden6() -> Datagram<'static> {
+    Datagram {
+        source: "[2001:db8::10]:5000".parse().unwrap(),
+        destination: "[ff3e::30]:40100".parse().unwrap(),
+        payload: b"golden",
+    }
+}
+
+/// Returns what is read of a frame that was captured whole.
+fn read(link: u32, frame: &[u8]) -> Result<Datagram<'_>, Skipped> {
+    format_of(link).datagram(&header_of(frame, 0), frame)
+}
+
+/// Returns the record's header of a frame that was `cut` octets longer on the wire.
+fn header_of(frame: &[u8], cut: u32) -> RecordHeader {
+    let captured = u32::try_from(frame.len()).unwrap();
+    RecordHeader { time_nanos: 0, captured, original: captured + cut }
 }
 
 /// An IPv4 packet with [`golden`] in it.
@@ -43,7 +63,7 @@ fn a_capture_that_is_written_is_read_back() {
     assert!(records.iter().map(|record| record.header.time_nanos).eq(times));
     for Record { header, frame } in records {
         assert_eq!((header.captured, header.original), (34, 34));
-        assert_eq!(format.datagram(frame), Ok(Some(golden())));
+        assert_eq!(format.datagram(&header, frame), Ok(golden()));
     }
 }
 
@@ -81,52 +101,111 @@ fn both_orders_of_octets_and_both_units_of_time_are_read() {
 }
 
 #[test]
-fn every_supported_link_type_gives_the_datagram() {
-    let ethernet = |tags: &[u8]| [&[0; 12], tags, &[8, 0], &packet(), &[0; 9]].concat();
-    for (link, frame) in [
-        (1, ethernet(&[])),
-        (1, ethernet(&[0x81, 0, 0, 7])),
-        (1, ethernet(&[0x88, 0xa8, 0, 7, 0x81, 0, 0, 7])),
-        (0x1000_0001, ethernet(&[])),
-        (12, packet()),
-        (101, packet()),
-        (228, packet()),
-        (113, [&[0; 14], &[8, 0][..], &packet()].concat()),
-        (276, [&[8, 0], &[0; 18][..], &packet()].concat()),
+fn every_supported_link_type_and_any_stack_of_vlans_gives_the_datagram() {
+    for (packet, golden, ethertype) in [
+        (packet(), golden(), [8, 0]),
+        (frame::emit(8, &golden6()).unwrap(), golden6(), [0x86, 0xdd]),
     ] {
-        assert_eq!(format_of(link).datagram(&frame), Ok(Some(golden())), "{link}");
+        let ethernet = |tags: &[u8]| [&[0; 12], tags, &ethertype, &packet, &[0; 9]].concat();
+        for (link, frame) in [
+            (1, ethernet(&[])),
+            (1, ethernet(&[0x81, 0, 0, 7])),
+            (1, ethernet(&[0x88, 0xa8, 0, 7, 0x81, 0, 0, 7])),
+            (1, ethernet(&[0x81, 0, 0, 7].repeat(3))),
+            (1, ethernet(&[0x91, 0, 0, 7].repeat(20))),
+            (0x1000_0001, ethernet(&[])),
+            (0, [&[2, 0, 0, 0], &packet[..]].concat()),
+            (108, [&[0, 0, 0, 2], &packet[..]].concat()),
+            (12, packet.clone()),
+            (101, packet.clone()),
+            (228, packet.clone()),
+            (229, packet.clone()),
+            (113, [&[0; 14], &ethertype[..], &packet].concat()),
+            (113, [&[0; 14], &[0x81, 0, 0, 7][..], &ethertype, &packet].concat()),
+            (276, [&ethertype, &[0; 18][..], &packet].concat()),
+        ] {
+            assert_eq!(read(link, &frame), Ok(golden), "{link}");
+        }
     }
     let options = [&[0x46, 0, 0, 38], &packet()[4..20], &[1; 4], &packet()[20..]].concat();
-    assert_eq!(format_of(101).datagram(&options), Ok(Some(golden())));
+    assert_eq!(read(101, &options), Ok(golden()));
 }
 
 #[test]
-fn what_is_no_udp_over_ipv4_is_passed_over() {
-    let mut tcp = packet();
-    tcp[9] = 6;
-    let mut six = packet();
-    six[0] = 0x60;
-    for frame in [tcp, six] {
-        assert_eq!(format_of(101).datagram(&frame), Ok(None));
+fn headers_between_ipv6_and_udp_are_passed_over_and_fragments_named() {
+    let packet = frame::emit(8, &golden6()).unwrap();
+    let with = |kind: u8, extension: &[u8]| {
+        let mut changed = [&packet[..40], extension, &packet[40..]].concat();
+        let length = u16::try_from(changed.len() - 40).unwrap();
+        changed[4..6].copy_from_slice(&length.to_be_bytes());
+        changed[6] = kind;
+        changed
+    };
+    let eight = [17, 0, 0, 0, 0, 0, 0, 0];
+    for frame in [
+        with(0, &eight),
+        with(60, &[&[17, 1][..], &[0; 14]].concat()),
+        with(51, &[&[17, 4][..], &[0; 22]].concat()),
+        with(44, &eight),
+        with(0, &[&[44, 0, 0, 0, 0, 0, 0, 0][..], &eight].concat()),
+    ] {
+        assert_eq!(read(101, &frame), Ok(golden6()));
     }
-    let arp = [&[0; 12], &[8, 6][..], &packet()].concat();
-    let three_tags = [&[0; 12], [0x81, 0, 0, 7].repeat(3).as_slice(), &[8, 0], &packet()].concat();
-    for frame in [arp, three_tags] {
-        assert_eq!(format_of(1).datagram(&frame), Ok(None));
+    for place in [[0, 1], [0, 8], [0xff, 0xf9]] {
+        let fragment = with(44, &[17, 0, place[0], place[1], 0, 0, 0, 1]);
+        assert_eq!(read(101, &fragment), Err(Skipped::Fragment));
     }
+    assert_eq!(read(101, &with(59, &[])), Err(Skipped::Protocol(59)));
+    let endless = with(0, &[0, 0, 0, 0, 0, 0, 0, 0].repeat(9));
+    assert_eq!(read(101, &endless), Err(Skipped::Malformed));
 }
 
 #[test]
-fn a_frame_that_is_cut_off_or_contradicts_itself_is_an_error() {
+fn each_frame_without_a_datagram_has_its_reason() {
+    let changed = |changes: &[(usize, u8)]| {
+        let mut changed = packet();
+        changes.iter().for_each(|(at, octet)| changed[*at] = *octet);
+        changed
+    };
+    let ethernet = |kind: [u8; 2]| [&[0; 12], &kind[..], &packet()].concat();
+    for (link, frame, reason, word) in [
+        (101, changed(&[(9, 6)]), Skipped::Protocol(6), "TCP"),
+        (101, changed(&[(9, 132)]), Skipped::Protocol(132), "protocol 132"),
+        (101, changed(&[(0, 0x55)]), Skipped::IpVersion(5), "version 5"),
+        (101, changed(&[(6, 0x20)]), Skipped::Fragment, "fragment"),
+        (101, changed(&[(7, 1)]), Skipped::Fragment, "fragment"),
+        (1, ethernet([8, 6]), Skipped::EtherType(0x0806), "ARP"),
+        (1, ethernet([0x88, 0xb5]), Skipped::EtherType(0x88b5), "0x88b5"),
+        (1, ethernet([0, 40]), Skipped::Ieee8023, "802.3"),
+    ] {
+        assert_eq!(read(link, &frame), Err(reason));
+        assert!(reason.to_string().contains(word), "{reason}");
+    }
+    let mut frames = SkippedFrames::default();
+    for reason in [Skipped::Fragment, Skipped::CutOff, Skipped::Fragment] {
+        frames.add(reason);
+    }
+    let counts: Vec<_> = frames.counts().collect();
+    assert_eq!(counts, [(Skipped::CutOff, 1), (Skipped::Fragment, 2)]);
+    assert_eq!(frames.total(), 3);
+}
+
+#[test]
+fn a_frame_that_is_cut_off_or_contradicts_itself_is_named() {
     let format = format_of(101);
-    for length in 0..packet().len() {
-        assert!(format.datagram(&packet()[..length]).is_err(), "{length}");
+    for packet in [packet(), frame::emit(8, &golden6()).unwrap()] {
+        for length in 0..packet.len() {
+            let cut = &packet[..length];
+            assert_eq!(format.datagram(&header_of(cut, 0), cut), Err(Skipped::Malformed));
+            assert_eq!(format.datagram(&header_of(cut, 1), cut), Err(Skipped::CutOff));
+        }
+        // The padding of the link was cut off, and nothing else.
+        assert!(format.datagram(&header_of(&packet, 6), &packet).is_ok());
     }
-    for (at, octet) in [(0, 0x44), (3, 19), (3, 27), (3, 35), (6, 0x20), (7, 1), (25, 7), (25, 15)]
-    {
+    for (at, octet) in [(0, 0x44), (3, 19), (3, 27), (3, 35), (25, 7), (25, 15)] {
         let mut changed = packet();
         changed[at] = octet;
-        assert!(format.datagram(&changed).is_err(), "{at}");
+        assert_eq!(read(101, &changed), Err(Skipped::Malformed), "{at}");
     }
 }
 
@@ -155,6 +234,8 @@ fn every_limit_holds_at_its_edge() {
         assert_eq!(emit_datagram(0, 1, &datagram, &mut out).is_ok(), fits, "{length}");
     }
     assert!(emit_datagram(4_294_967_296_000_000_000, 1, &golden(), &mut out).is_err());
+    let mixed = Datagram { source: golden6().source, ..golden() };
+    assert!(emit_datagram(0, 1, &mixed, &mut out).is_err());
     assert_eq!(out.len(), RECORD_HEADER_BYTES + 65_535);
 }
 
@@ -174,17 +255,18 @@ fn a_capture_that_ends_in_a_record_gives_all_before_it_and_one_error() {
 proptest! {
     #[test]
     fn whatever_arrives_the_answer_is_a_value(
-        link in prop::sample::select(vec![1_u32, 12, 101, 113, 228, 276]), little: bool,
+        link in prop::sample::select(vec![0_u32, 1, 12, 101, 108, 113, 228, 229, 276]), little: bool,
         octets in prop::collection::vec(any::<u8>(), 0..200), at in 0_usize..34, octet: u8,
     ) {
         let header = file_header(MICROSECONDS, 2, link, little);
-        let mut changed = packet();
+        let (mut changed, mut six) = (packet(), frame::emit(8, &golden6()).unwrap());
         changed[at] = octet;
+        six[at] = octet;
         let capture = [header.as_slice(), &octets].concat();
         let (format, walk) = records(&capture).unwrap();
         prop_assert!(walk.count() <= octets.len());
-        for frame in [&octets, &changed] {
-            if let Ok(Some(datagram)) = format.datagram(frame) {
+        for frame in [&octets, &changed, &six] {
+            if let Ok(datagram) = format.datagram(&header_of(frame, 0), frame) {
                 prop_assert!(datagram.payload.len() <= frame.len());
             }
         }

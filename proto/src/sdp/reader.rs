@@ -1,9 +1,12 @@
 //! Reads session descriptions, with tolerance and limits.
 
-use std::{net::IpAddr, str::FromStr};
+use std::{
+    net::{IpAddr, Ipv4Addr, Ipv6Addr},
+    str::FromStr,
+};
 
 use super::{
-    Channel, FecDeclaration, MAX_BYTES, MAX_CHANNELS, MAX_DECLARATIONS, MAX_LINES,
+    Channel, FecDeclaration, Host, MAX_BYTES, MAX_CHANNELS, MAX_DECLARATIONS, MAX_LINES, MAX_ODD,
     NTP_TO_UNIX_SECONDS, Origin, SessionDescription,
 };
 use crate::{ids::Tsi, time::Utc, wire::WireError};
@@ -11,22 +14,25 @@ use crate::{ids::Tsi, time::Utc, wire::WireError};
 /// Parses a description; see [`SessionDescription::parse`].
 pub(super) fn parse(octets: &[u8]) -> Result<SessionDescription, WireError> {
     limit("session description", octets.len(), MAX_BYTES)?;
-    let text = std::str::from_utf8(octets)
-        .map_err(|error| WireError::invalid("session description", error, "UTF-8"))?;
+    let octets = octets.strip_prefix(b"\xef\xbb\xbf").unwrap_or(octets);
+    let text = String::from_utf8_lossy(octets);
     let mut parser = Parser::default();
+    if let Err(error) = std::str::from_utf8(octets) {
+        parser.odd(WireError::invalid("session description", error, "UTF-8"));
+    }
     for (index, line) in text.lines().enumerate() {
         limit("lines of the session description", index + 1, MAX_LINES)?;
         let line = line.trim_end();
         if line.is_empty() {
             continue;
         }
-        let split = line.split_once('=');
-        let (kind, value) =
-            split.ok_or_else(|| WireError::invalid("line", line, "a letter, `=`, a value"))?;
-        if index == 0 && kind != "v" {
-            return Err(WireError::invalid("first line", line, "v=0"));
+        match line.split_once('=') {
+            Some((kind, _)) if index == 0 && kind != "v" => {
+                return Err(WireError::invalid("first line", line, "v=0"));
+            }
+            Some((kind, value)) => parser.line(kind, value.trim())?,
+            None => parser.odd(WireError::invalid("line", line, "a letter, `=`, a value")),
         }
-        parser.line(kind, value.trim())?;
     }
     parser.finish()
 }
@@ -36,14 +42,17 @@ struct Parser {
     version: bool,
     origin: Option<Origin>,
     name: String,
-    times: (u64, u64),
-    source: Option<IpAddr>,
+    times: Vec<(Option<Utc>, Option<Utc>)>,
+    source: Option<(IpAddr, String)>,
     tsi: Option<Tsi>,
-    connection: Option<(IpAddr, Option<u8>)>,
+    connection: Option<Connection>,
     bandwidth: Option<u64>,
     fec: Option<u32>,
     declarations: Vec<FecDeclaration>,
     channels: Vec<Media>,
+    /// Number of channels as `a=flute-ch` has it.
+    stated_channels: Option<usize>,
+    odd: Vec<WireError>,
     place: Place,
 }
 
@@ -57,14 +66,24 @@ enum Place {
     OtherMedia,
 }
 
+/// Consecutive groups.
+#[derive(Clone, Copy)]
+struct Connection {
+    first: IpAddr,
+    ttl: Option<u8>,
+    count: u16,
+}
+
 struct Media {
     port: u16,
-    connection: Option<(IpAddr, Option<u8>)>,
+    ports: u16,
+    connection: Option<Connection>,
     bandwidth: Option<u64>,
     fec: Option<u32>,
 }
 
 impl Parser {
+    /// Reads a line. Those that say where the session is must be well-formed; others are left out.
     fn line(&mut self, kind: &str, value: &str) -> Result<(), WireError> {
         if kind == "m" {
             return self.media(value);
@@ -75,19 +94,45 @@ impl Parser {
         match kind {
             "v" if value == "0" => self.version = true,
             "v" => return Err(WireError::invalid("v=", value, "0")),
-            "o" => self.origin = Some(origin(value)?),
-            "s" => value.clone_into(&mut self.name),
-            "t" => {
-                let invalid = || WireError::invalid("t=", value, "two numbers");
-                let (opens, closes) = value.split_once(' ').ok_or_else(invalid)?;
-                self.times = (number("t=", opens)?, number("t=", closes.trim())?);
-            }
             "c" => {
                 let connection = Some(connection(value)?);
                 match self.channels.last_mut() {
                     Some(channel) => channel.connection = connection,
                     None => self.connection = connection,
                 }
+            }
+            "a" => {
+                let (name, value) = value.split_once(':').unwrap_or((value, ""));
+                self.attribute(name, value.trim())?;
+            }
+            _ => {
+                if let Err(reason) = self.detail(kind, value) {
+                    self.odd(reason);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn odd(&mut self, reason: WireError) {
+        if self.odd.len() < MAX_ODD {
+            self.odd.push(reason);
+        }
+    }
+
+    /// Reads a line that nobody needs to join.
+    fn detail(&mut self, kind: &str, value: &str) -> Result<(), WireError> {
+        match kind {
+            "o" => self.origin = Some(origin(value)?),
+            "s" => value.clone_into(&mut self.name),
+            "t" => {
+                let invalid = || WireError::invalid("t=", value, "two numbers");
+                let (opens, closes) = value.split_once(' ').ok_or_else(invalid)?;
+                let times = (utc(number("t=", opens)?), utc(number("t=", closes.trim())?));
+                if times.0.zip(times.1).is_some_and(|(opens, closes)| closes < opens) {
+                    return Err(WireError::invalid("t=", value, "an end after the begin"));
+                }
+                self.times.push(times);
             }
             "b" => {
                 if let Some(rate) = value.strip_prefix("AS:") {
@@ -98,7 +143,6 @@ impl Parser {
                     }
                 }
             }
-            "a" => self.attribute(value)?,
             _ => {}
         }
         Ok(())
@@ -112,23 +156,23 @@ impl Parser {
         self.place = if is_flute { Place::Channel } else { Place::OtherMedia };
         if is_flute {
             limit("channels of the session", self.channels.len() + 1, MAX_CHANNELS)?;
-            let port = number("m=", port.unwrap_or_default())?;
-            self.channels.push(Media { port, connection: None, bandwidth: None, fec: None });
+            let port = port.unwrap_or_default();
+            let (port, ports) = port.split_once('/').unwrap_or((port, "1"));
+            let (port, ports) = (number("m=", port)?, count("m=", ports)?);
+            self.channels.push(Media { port, ports, connection: None, bandwidth: None, fec: None });
         }
         Ok(())
     }
 
-    fn attribute(&mut self, text: &str) -> Result<(), WireError> {
-        let (name, value) = text.split_once(':').unwrap_or((text, ""));
-        let value = value.trim();
+    fn attribute(&mut self, name: &str, value: &str) -> Result<(), WireError> {
         match name {
             "source-filter" => {
-                let source = source(value)?;
+                let (source, group) = source(value)?;
                 // spec: ts26346-mbms 7.3, rfc5651 6.1, rfc6726 6 (exactly one source, one TSI)
-                if self.source.is_some_and(|known| known != source) {
+                if self.source.as_ref().is_some_and(|(known, _)| *known != source) {
                     return Err(WireError::invalid("a=source-filter", source, "one source"));
                 }
-                self.source = Some(source);
+                self.source = Some((source, group.to_owned()));
             }
             "flute-tsi" => {
                 let tsi = Tsi(number("a=flute-tsi", value)?);
@@ -139,16 +183,54 @@ impl Parser {
                 self.tsi = Some(tsi);
             }
             "FEC-declaration" => {
+                limit("FEC declarations", self.declarations.len() + 1, MAX_DECLARATIONS + 1)?;
+                if let Err(reason) = self.declare(value) {
+                    self.odd(reason);
+                }
+            }
+            _ => {
+                if let Err(reason) = self.other_attribute(name, value) {
+                    self.odd(reason);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn declare(&mut self, value: &str) -> Result<(), WireError> {
+        let declaration = declaration(value)?;
+        let known = self.declarations.iter_mut().find(|it| it.reference == declaration.reference);
+        match known {
+            None => {
                 limit("FEC declarations", self.declarations.len() + 1, MAX_DECLARATIONS)?;
-                let declaration = declaration(value)?;
-                self.declarations.retain(|known| known.reference != declaration.reference);
                 self.declarations.push(declaration);
             }
+            Some(known) if *known == declaration => {}
+            Some(known) => {
+                *known = declaration;
+                let expected = "the same wherever it is declared";
+                return Err(WireError::invalid("a=FEC-declaration", value, expected));
+            }
+        }
+        Ok(())
+    }
+
+    fn other_attribute(&mut self, name: &str, value: &str) -> Result<(), WireError> {
+        match name {
             "FEC" => {
-                let reference = Some(number("a=FEC", value)?);
-                match self.channels.last_mut() {
-                    Some(channel) => channel.fec = reference,
-                    None => self.fec = reference,
+                let reference = number("a=FEC", value)?;
+                let place = match self.channels.last_mut() {
+                    Some(channel) => &mut channel.fec,
+                    None => &mut self.fec,
+                };
+                if place.replace(reference).is_some_and(|known| known != reference) {
+                    return Err(WireError::invalid("a=FEC", value, "one scheme for a channel"));
+                }
+            }
+            "flute-ch" => {
+                let stated = number("a=flute-ch", value)?;
+                if self.stated_channels.replace(stated).is_some_and(|known| known != stated) {
+                    return Err(WireError::invalid("a=flute-ch", value, "one number"));
                 }
             }
             _ => {}
@@ -156,7 +238,7 @@ impl Parser {
         Ok(())
     }
 
-    fn finish(self) -> Result<SessionDescription, WireError> {
+    fn finish(mut self) -> Result<SessionDescription, WireError> {
         let absent = |field, expected| WireError::invalid(field, "absent", expected);
         if !self.version {
             return Err(absent("v=", "0"));
@@ -164,69 +246,147 @@ impl Parser {
         if self.channels.is_empty() {
             return Err(absent("m=", "application, a port, FLUTE/UDP"));
         }
-        let channels = self.channels.into_iter().map(|media| {
-            let connection = media.connection.or(self.connection);
-            let (group, ttl) = connection.ok_or_else(|| absent("c=", "a group"))?;
-            Ok(Channel {
-                group,
-                port: media.port,
-                ttl,
-                kilobits_per_second: media.bandwidth.or(self.bandwidth),
-                fec: media.fec.or(self.fec),
-            })
-        });
+        let channels = self.all_channels()?;
+        self.compare(&channels);
+        if self.origin.is_none() {
+            self.odd(absent("o=", "who made the description"));
+        }
+        let unknown = || Origin {
+            user: "-".to_owned(),
+            id: 0,
+            version: 0,
+            host: IpAddr::V4(Ipv4Addr::UNSPECIFIED).into(),
+        };
+        // Several times: from the first begin to the last end.
+        let (opens, closes): (Vec<_>, Vec<_>) = self.times.iter().copied().unzip();
+        let bounded = |times: &[Option<Utc>]| times.iter().all(Option::is_some);
+        let opens = opens.iter().min().copied().filter(|_| bounded(&opens)).flatten();
+        let closes = closes.iter().max().copied().filter(|_| bounded(&closes)).flatten();
         Ok(SessionDescription {
-            origin: self.origin.ok_or_else(|| absent("o=", "who made the description"))?,
+            origin: self.origin.unwrap_or_else(unknown),
             name: self.name,
-            opens: utc(self.times.0),
-            closes: utc(self.times.1),
-            source: self.source,
+            opens,
+            closes,
+            source: self.source.map(|(source, _)| source),
             tsi: self.tsi.ok_or_else(|| absent("a=flute-tsi", "the TSI of the session"))?,
             declarations: self.declarations,
-            channels: channels.collect::<Result<_, WireError>>()?,
+            channels,
+            odd: self.odd,
         })
+    }
+
+    /// Returns each channel: a media line may have several groups, ports, or both.
+    fn all_channels(&self) -> Result<Vec<Channel>, WireError> {
+        let mut channels = Vec::new();
+        for media in &self.channels {
+            let connection = media.connection.or(self.connection);
+            let Connection { first, ttl, count: groups } =
+                connection.ok_or_else(|| WireError::invalid("c=", "absent", "a group"))?;
+            if groups > 1 && media.ports > 1 && groups != media.ports {
+                let expected = "as many ports as groups";
+                return Err(WireError::invalid("m=", media.ports, expected));
+            }
+            for step in 0..groups.max(media.ports) {
+                limit("channels of the session", channels.len() + 1, MAX_CHANNELS)?;
+                let port =
+                    if media.ports > 1 { media.port.checked_add(step) } else { Some(media.port) };
+                let beyond = || WireError::invalid("m=", media.port, "ports up to 65535");
+                channels.push(Channel {
+                    group: if groups > 1 { following(first, step) } else { first },
+                    port: port.ok_or_else(beyond)?,
+                    ttl,
+                    kilobits_per_second: media.bandwidth.or(self.bandwidth),
+                    fec: media.fec.or(self.fec),
+                });
+            }
+        }
+        Ok(channels)
+    }
+
+    /// Compares what is said twice.
+    fn compare(&mut self, channels: &[Channel]) {
+        if let Some(stated) = self.stated_channels.filter(|stated| *stated != channels.len()) {
+            let expected = "the number of channels that are described";
+            self.odd(WireError::invalid("a=flute-ch", stated, expected));
+        }
+        let undeclared = channels.iter().filter_map(|channel| channel.fec).find(|reference| {
+            self.declarations.iter().all(|declaration| declaration.reference != *reference)
+        });
+        if let Some(reference) = undeclared {
+            self.odd(WireError::invalid("a=FEC", reference, "a declared reference"));
+        }
+        let destination = self.source.as_ref().map(|(_, group)| group.clone());
+        let destination = destination.filter(|group| group != "*");
+        let is_channel =
+            |group: &String| channels.iter().any(|channel| channel.group.to_string() == *group);
+        if let Some(group) = destination.filter(|group| !is_channel(group)) {
+            let expected = "* or the group of a channel as its destination";
+            self.odd(WireError::invalid("a=source-filter", group, expected));
+        }
+    }
+}
+
+/// Returns the address `step` after `first`.
+fn following(first: IpAddr, step: u16) -> IpAddr {
+    match first {
+        IpAddr::V4(first) => Ipv4Addr::from_bits(first.to_bits().wrapping_add(step.into())).into(),
+        IpAddr::V6(first) => Ipv6Addr::from_bits(first.to_bits().wrapping_add(step.into())).into(),
     }
 }
 
 fn origin(value: &str) -> Result<Origin, WireError> {
     let words: Vec<&str> = value.split_ascii_whitespace().take(7).collect();
-    let &[user, id, version, "IN", kind, address] = words.as_slice() else {
-        return Err(WireError::invalid("o=", value, "user, id, version, IN, IP4 or IP6, address"));
+    let &[user, id, version, "IN", kind, host] = words.as_slice() else {
+        return Err(WireError::invalid("o=", value, "user, id, version, IN, IP4 or IP6, host"));
     };
     let (id, version) = (number("o=", id)?, number("o=", version)?);
-    Ok(Origin { user: user.to_owned(), id, version, address: address_of("o=", kind, address)? })
+    let host = match address_of("o=", kind, host) {
+        Ok(address) => Host::Address(address),
+        Err(error) if host.parse::<IpAddr>().is_ok() => return Err(error),
+        Err(error) => Host::name(host).ok_or(error)?,
+    };
+    Ok(Origin { user: user.to_owned(), id, version, host })
 }
 
-/// Reads a group, and its TTL where it has one.
-fn connection(value: &str) -> Result<(IpAddr, Option<u8>), WireError> {
+/// Reads groups, and their TTL where they have one: `239.1.1.1/8/3`, `ff3e::1/3`.
+fn connection(value: &str) -> Result<Connection, WireError> {
     let words: Vec<&str> = value.split_ascii_whitespace().take(4).collect();
     let &["IN", kind, target] = words.as_slice() else {
         return Err(WireError::invalid("c=", value, "IN, IP4 or IP6, group"));
     };
-    let (address, tail) = match target.split_once('/') {
-        Some((address, tail)) => (address, Some(tail)),
-        None => (target, None),
+    let mut parts = target.split('/');
+    let first = address_of("c=", kind, parts.next().unwrap_or_default())?;
+    let ttl = match first {
+        IpAddr::V4(_) => parts.next().map(|ttl| number("c=", ttl)).transpose()?,
+        IpAddr::V6(_) => None,
     };
-    let group = address_of("c=", kind, address)?;
-    let ttl = match (group, tail) {
-        (_, None) => None,
-        (IpAddr::V4(_), Some(ttl)) => Some(number("c=", ttl)?),
-        (IpAddr::V6(_), Some(_)) => return Err(WireError::invalid("c=", value, "one group")),
-    };
-    Ok((group, ttl))
+    let count = parts.next().map_or(Ok(1), |number| count("c=", number))?;
+    if parts.next().is_some() {
+        return Err(WireError::invalid("c=", value, "a group, its TTL, a number of groups"));
+    }
+    Ok(Connection { first, ttl, count })
 }
 
-/// Reads `incl IN IP4 * 192.0.2.10`.
-fn source(value: &str) -> Result<IpAddr, WireError> {
+/// Reads a number of groups or ports.
+fn count(field: &'static str, value: &str) -> Result<u16, WireError> {
+    let count: u16 = number(field, value)?;
+    match usize::from(count) {
+        1..=MAX_CHANNELS => Ok(count),
+        _ => Err(WireError::invalid(field, value, "a number of channels from 1 to 8")),
+    }
+}
+
+/// Reads `incl IN IP4 * 192.0.2.10`: the source, and the destination as it is written.
+fn source(value: &str) -> Result<(IpAddr, &str), WireError> {
     let words: Vec<&str> = value.split_ascii_whitespace().take(6).collect();
-    let &["incl", "IN", kind, _, address] = words.as_slice() else {
+    let &["incl", "IN", kind, destination, address] = words.as_slice() else {
         return Err(WireError::invalid(
             "a=source-filter",
             value,
             "incl, IN, IP4 or IP6, *, source",
         ));
     };
-    address_of("a=source-filter", kind, address)
+    Ok((address_of("a=source-filter", kind, address)?, destination))
 }
 
 /// Reads `0 encoding-id=129; instance-id=0`.

@@ -2,7 +2,6 @@
 
 use std::{
     io::{self, Write as _},
-    net::{IpAddr, SocketAddr},
     path::PathBuf,
 };
 
@@ -53,12 +52,12 @@ fn print(arguments: &DissectArgs) -> Result<(), CaptureError> {
     let mut out = io::BufWriter::new(io::stdout().lock());
     let mut number = 0_u64;
     while let Some(datagram) = capture.next_datagram()? {
-        let destination = SocketAddr::V4(datagram.destination);
+        let destination = datagram.destination;
         if arguments.port.is_some_and(|port| port != destination.port()) {
             continue;
         }
         number += 1;
-        let source = IpAddr::V4(*datagram.source.ip());
+        let source = datagram.source.ip();
         let text = dissector.handle_datagram(datagram.at, source, datagram.payload);
         if arguments.summary {
             continue;
@@ -74,12 +73,19 @@ fn print(arguments: &DissectArgs) -> Result<(), CaptureError> {
         }
     }
     let objects = dissector.objects();
+    let notes = [dissector.notes(), capture.skipped()].concat();
     if arguments.json {
-        writeln!(out, "{}", json!({ "packets": number, "objects": objects }))?;
+        writeln!(out, "{}", json!({ "packets": number, "objects": objects, "skipped": notes }))?;
     } else {
         writeln!(out, "{number} datagrams, {} objects", objects.len())?;
         for object in &objects {
             table(&mut out, object)?;
+        }
+        if !notes.is_empty() {
+            writeln!(out)?;
+        }
+        for note in &notes {
+            writeln!(out, "{note}")?;
         }
     }
     out.flush()?;

@@ -8,7 +8,7 @@ use std::{
 
 use anyhow::anyhow;
 use clap::Args;
-use proto::{ids::Tsi, sdp::SessionDescription};
+use proto::{fec, flute::fdt::store::Expiry, ids::Tsi, sdp::SessionDescription, time::text::span};
 
 use super::{Failure, exit, print};
 use crate::{
@@ -21,7 +21,7 @@ use crate::{
         },
         multicast::Channel,
     },
-    unsigned::{Filter, Limits, UnsignedFile},
+    unsigned::{Filter, Limits, UnsignedFile, oddities::unsupported},
 };
 
 #[derive(Debug, Args)]
@@ -67,6 +67,9 @@ pub(super) struct ListenArgs {
     /// is free]
     #[arg(long, value_name = "OCTETS")]
     max_disk: Option<u64>,
+    /// Accept file tables that have expired, as when a recording is replayed or a clock is wrong
+    #[arg(long)]
+    accept_expired: bool,
     /// Print one JSON object at the end
     #[arg(long)]
     json: bool,
@@ -88,10 +91,11 @@ impl ListenArgs {
             (None, None, _) => return Err(usage("--group and --port, or --sdp, are missing")),
             (None, Some(_), None) => return Err(usage("--interface is missing")),
         };
+        let expiry = if self.accept_expired { Expiry::Ignored } else { Expiry::Checked };
         let limits = Limits { block_symbols: self.max_block_symbols, ..Limits::default() };
         Ok(ListenOptions {
             source: packets,
-            filter: Filter { source, tsi: self.tsi.map(Tsi).or(filter.tsi) },
+            filter: Filter { source, tsi: self.tsi.map(Tsi).or(filter.tsi), expiry },
             out: self.out.clone(),
             stop_when: match (self.once, self.complete) {
                 (true, _) => StopWhen::AllDescribed,
@@ -119,9 +123,20 @@ fn describe(path: &Path) -> Result<(SocketAddr, Filter), Failure> {
     })?;
     let described = SessionDescription::parse(text.as_bytes())
         .map_err(|error| failed(exit::CONFIGURATION, anyhow!(error)))?;
+    for odd in &described.odd {
+        proto_cli::note!("session description {shown}: ignored: {odd}");
+    }
+    if described.channels.len() > 1 {
+        let others = described.channels.len() - 1;
+        proto_cli::note!("session description {shown}: {others} more channels are not received");
+    }
+    let all = described.declarations.iter().map(|declaration| declaration.encoding_id);
+    for id in all.filter(|id| !fec::is_supported(*id)) {
+        proto_cli::note!("session description {shown}: {}", unsupported(id));
+    }
     let first = described.channels.first();
     let first = first.ok_or_else(|| failed(exit::CONFIGURATION, anyhow!("it has no channel")))?;
-    let filter = Filter { source: described.source, tsi: Some(described.tsi) };
+    let filter = Filter { source: described.source, tsi: Some(described.tsi), ..Filter::default() };
     Ok((SocketAddr::new(first.group, first.port), filter))
 }
 
@@ -174,6 +189,16 @@ fn text(report: &Report) -> String {
             ),
         });
     }
+    if report.stats.fdt_expired > 0 {
+        let overdue = span(Duration::from_secs(report.stats.fdt_overdue_seconds));
+        lines.push(format!(
+            "file tables that had expired: {}, the last one {overdue} before it came; check the \
+             clocks, or accept them by --accept-expired",
+            report.stats.fdt_expired
+        ));
+    }
+    lines.extend(report.oddities.iter().map(ToString::to_string));
+    lines.extend(report.skipped_frames.iter().cloned());
     lines.push("unsigned: the sender is not authenticated".to_owned());
     lines.join("\n") + "\n"
 }

@@ -2,13 +2,13 @@
 
 use std::{
     fs::File,
-    io::{self, BufReader, ErrorKind, Read as _},
-    net::SocketAddrV4,
+    io::{self, BufRead as _, BufReader, ErrorKind, Read as _},
+    net::SocketAddr,
     path::Path,
 };
 
 use proto::{
-    pcap::{FILE_HEADER_BYTES, Format, RECORD_HEADER_BYTES},
+    pcap::{FILE_HEADER_BYTES, Format, RECORD_HEADER_BYTES, Skipped, SkippedFrames},
     time::Utc,
     wire::WireError,
 };
@@ -20,6 +20,7 @@ pub struct Capture {
     file: BufReader<File>,
     format: Format,
     frame: Vec<u8>,
+    skipped: SkippedFrames,
 }
 
 /// A datagram of a capture.
@@ -28,9 +29,9 @@ pub struct Captured<'a> {
     /// Time of the capture.
     pub at: Utc,
     /// Its sender.
-    pub source: SocketAddrV4,
+    pub source: SocketAddr,
     /// Its destination.
-    pub destination: SocketAddrV4,
+    pub destination: SocketAddr,
     /// Its payload.
     pub payload: &'a [u8],
 }
@@ -56,10 +57,12 @@ impl Capture {
         let mut file = BufReader::with_capacity(256 << 10, File::open(path)?);
         let mut header = [0; FILE_HEADER_BYTES];
         file.read_exact(&mut header)?;
-        Ok(Self { file, format: Format::parse(&header)?, frame: Vec::new() })
+        let (format, skipped) = (Format::parse(&header)?, SkippedFrames::default());
+        Ok(Self { file, format, frame: Vec::new(), skipped })
     }
 
-    /// Returns the next UDP datagram; frames that hold none, or only a part of one, are skipped.
+    /// Returns the next UDP datagram; frames that hold none, or only a part of one, are skipped and
+    /// counted.
     ///
     /// A truncated capture ends with its last complete frame.
     ///
@@ -68,8 +71,12 @@ impl Capture {
     /// [`CaptureError`] when reading fails or a record is damaged.
     pub fn next_datagram(&mut self) -> Result<Option<Captured<'_>>, CaptureError> {
         loop {
+            if self.file.fill_buf()?.is_empty() {
+                return Ok(None);
+            }
             let mut header = [0; RECORD_HEADER_BYTES];
             if !self.fill(&mut header)? {
+                self.skipped.add(Skipped::EndOfFile);
                 return Ok(None);
             }
             let record = self.format.record(&header)?;
@@ -78,19 +85,31 @@ impl Capture {
             let whole = self.fill(&mut frame)?;
             self.frame = frame;
             if !whole {
+                self.skipped.add(Skipped::EndOfFile);
                 return Ok(None);
             }
-            if matches!(self.format.datagram(&self.frame), Ok(Some(_))) {
-                let at = Utc(record.time_nanos / 1_000_000);
-                let datagram = self.format.datagram(&self.frame).ok().flatten();
-                return Ok(datagram.map(|datagram| Captured {
-                    at,
-                    source: datagram.source,
-                    destination: datagram.destination,
-                    payload: datagram.payload,
-                }));
+            if let Err(reason) = self.format.datagram(&record, &self.frame) {
+                self.skipped.add(reason);
+                continue;
             }
+            let datagram = self.format.datagram(&record, &self.frame).ok();
+            return Ok(datagram.map(|datagram| Captured {
+                at: Utc(record.time_nanos / 1_000_000),
+                source: datagram.source,
+                destination: datagram.destination,
+                payload: datagram.payload,
+            }));
         }
+    }
+
+    /// Returns the frames that held no whole datagram so far, a line for each reason.
+    #[must_use]
+    pub fn skipped(&self) -> Vec<String> {
+        let line = |(reason, count)| match count {
+            1 => format!("1 frame of the capture skipped: {reason}"),
+            count => format!("{count} frames of the capture skipped: {reason}"),
+        };
+        self.skipped.counts().map(line).collect()
     }
 
     /// Fills `octets`; `false` when the file ends before.
@@ -130,6 +149,8 @@ mod tests {
             assert_eq!(capture.next_datagram().unwrap(), Some(expected));
         }
         assert_eq!(capture.next_datagram().unwrap(), None);
+        let expected = "1 frame of the capture skipped: cut off by the end of the file";
+        assert_eq!(capture.skipped(), [expected]);
         std::fs::write(&path, b"no capture at all, whatever it says").unwrap();
         assert!(matches!(Capture::open(&path), Err(CaptureError::Format(_))));
     }

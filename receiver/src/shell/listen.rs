@@ -40,7 +40,7 @@ use crate::{
     },
     unsigned::{
         Filter, FinishProblem, Found, Limits, Output, UnsignedFile, UnsignedReceiver,
-        UnsignedStats, record::Record,
+        UnsignedStats, oddities::Oddity, record::Record,
     },
 };
 
@@ -111,7 +111,7 @@ pub enum Outcome {
     /// The stop condition is met.
     Complete,
     /// Every described file is complete or rejected, and at least one is rejected: its content does
-    /// not match its description.
+    /// not match its description, or its description cannot be read.
     Refused,
     /// The time ran out; a further run resumes.
     Incomplete,
@@ -136,6 +136,10 @@ pub struct Report {
     pub waiting: usize,
     /// Counters.
     pub stats: UnsignedStats,
+    /// Reasons why something received was not used.
+    pub oddities: Vec<Oddity>,
+    /// Frames of the capture that hold no whole datagram, a line for each reason.
+    pub skipped_frames: Vec<String>,
 }
 
 /// Error that prevents a reception.
@@ -218,6 +222,7 @@ async fn listen(options: &ListenOptions) -> Result<Report, ListenError> {
         complete: BTreeSet::new(),
         next_progress: now + PROGRESS_EVERY,
         ends: options.timeout.map(|timeout| now + timeout),
+        skipped_frames: Vec::new(),
     };
     let outcome = match source {
         OpenSource::Channels(channels) => {
@@ -251,6 +256,7 @@ struct Shell<'a> {
     complete: BTreeSet<(IpAddr, u64, String)>,
     next_progress: Mono,
     ends: Option<Mono>,
+    skipped_frames: Vec<String>,
 }
 
 impl Shell<'_> {
@@ -301,11 +307,11 @@ impl Shell<'_> {
         mut completions: UnboundedReceiver<Completion>,
     ) -> Result<Outcome, ListenError> {
         while let Some(datagram) = capture.next_datagram()? {
-            if channel.is_some_and(|channel| channel != SocketAddr::V4(datagram.destination)) {
+            if channel.is_some_and(|channel| channel != datagram.destination) {
                 continue;
             }
             let now = Now { mono: Clock.now().mono, utc: datagram.at };
-            let source = IpAddr::V4(*datagram.source.ip());
+            let source = datagram.source.ip();
             self.core.handle_datagram(now, source, datagram.payload);
             self.drain();
             // Later packets must not evict those that wait for the disk.
@@ -317,6 +323,7 @@ impl Shell<'_> {
                 self.drain();
             }
         }
+        self.skipped_frames = capture.skipped();
         let now = Clock.now();
         self.core.handle_shutdown();
         self.drain();
@@ -463,6 +470,8 @@ impl Shell<'_> {
             files: self.core.files().collect(),
             waiting: self.core.waiting(),
             stats: self.core.stats(),
+            oddities: self.core.oddities().all(),
+            skipped_frames: self.skipped_frames.clone(),
         };
         drop(self.storage.stop());
         report

@@ -7,25 +7,27 @@ use std::{
     collections::{BTreeMap, BTreeSet},
     fmt::Write as _,
     net::IpAddr,
+    time::Duration,
 };
 
 use proto::{
-    fec::oti::Oti,
+    fec::{self, oti::Oti},
     flute::{
-        alc::{Packet, PayloadId},
+        alc::{Frame, Packet, PayloadId},
         ext::{AUTH, CENC, FDT, FTI, NOP, TIME},
         fdt::{
             FileEntry,
-            store::{FdtEvent, FdtStore},
+            store::{Expiry, FdtEvent, FdtStore, Limits},
         },
         lct::Header,
     },
     ids::{Sbn, Toi, Tsi},
-    time::Utc,
+    time::{Utc, text::span},
     wire::Reader,
 };
 use serde::Serialize;
 
+use super::oddities::{Oddities, unsupported};
 use crate::store::UnsignedIdentity;
 
 /// Objects of a capture that are counted; a capture may hold packets of any sender.
@@ -38,7 +40,10 @@ pub struct Dissector {
     /// Sessions with a complete FDT instance.
     described: BTreeSet<(IpAddr, Tsi)>,
     entries: BTreeMap<UnsignedIdentity, FileEntry>,
+    /// Objects whose every description had expired when it came, and since when.
+    overdue: BTreeMap<UnsignedIdentity, Duration>,
     objects: BTreeMap<UnsignedIdentity, Seen>,
+    oddities: Oddities,
 }
 
 #[derive(Debug, Default)]
@@ -46,6 +51,8 @@ struct Seen {
     oti: Option<Oti>,
     codepoint: u8,
     packets: u64,
+    /// Reason why an EXT_FTI could not be read; its packet is not used.
+    bad_fti: Option<String>,
     held: BTreeMap<Sbn, BTreeSet<u32>>,
 }
 
@@ -101,12 +108,15 @@ impl Dissector {
         let packet = match Packet::parse(datagram) {
             Ok(packet) => packet,
             Err(error) => {
+                self.count_unsupported(source, datagram);
                 let header = Header::parse(&mut Reader::new(datagram));
                 let known = header.map_or(String::new(), |(header, _)| header_text(&header));
                 return format!("{source} {known}not understood: {error}");
             }
         };
         let event = self.count(at, source, &packet);
+        let fti = packet.extensions.fti(packet.header.codepoint).err();
+        let fti = fti.map_or(String::new(), |error| format!(" (EXT_FTI is not valid: {error})"));
         let mut line = format!("{source} {}", header_text(&packet.header));
         match packet.payload {
             Some(payload) => {
@@ -117,7 +127,27 @@ impl Dissector {
         }
         .expect("a string takes all text");
         line.push_str(&extensions_text(&packet));
-        line + &event
+        line + &fti + &event
+    }
+
+    /// Returns what was odd in the tables, a line for each reason.
+    #[must_use]
+    pub fn notes(&self) -> Vec<String> {
+        self.oddities.all().iter().map(ToString::to_string).collect()
+    }
+
+    /// Counts a packet of a FEC scheme that is not supported.
+    fn count_unsupported(&mut self, source: IpAddr, datagram: &[u8]) {
+        let Ok(Frame { header, .. }) = Frame::parse(datagram) else { return };
+        let Some(toi) = header.toi.filter(|_| !fec::is_supported(header.codepoint)) else {
+            return;
+        };
+        let of = UnsignedIdentity { source, tsi: header.tsi, toi };
+        if self.objects.contains_key(&of) || self.objects.len() < MAX_OBJECTS {
+            let seen = self.objects.entry(of).or_default();
+            seen.packets += 1;
+            seen.codepoint = header.codepoint;
+        }
     }
 
     /// Returns the objects with their captured symbols.
@@ -141,9 +171,16 @@ impl Dissector {
         let seen = self.objects.entry(of).or_default();
         seen.packets += 1;
         seen.codepoint = packet.header.codepoint;
-        let fti = packet.extensions.fti(packet.header.codepoint).ok().flatten();
-        seen.oti = seen.oti.or(fti);
-        let described = self.entries.get(&of).and_then(|entry| entry.oti);
+        match packet.extensions.fti(packet.header.codepoint) {
+            Ok(fti) => seen.oti = seen.oti.or(fti),
+            Err(error) => {
+                seen.bad_fti = Some(error.to_string());
+                if toi != Toi::FDT {
+                    return String::new();
+                }
+            }
+        }
+        let described = self.entries.get(&of).and_then(|entry| described(entry, seen));
         let size = seen.oti.or(described).map(|oti| usize::from(oti.symbol_size()));
         let count = size.map_or(1, |size| payload.symbols.len().div_ceil(size.max(1)));
         let PayloadId { sbn, esi } = payload.id;
@@ -152,37 +189,69 @@ impl Dissector {
     }
 
     fn handle_fdt(&mut self, at: Utc, source: IpAddr, tsi: Tsi, packet: &Packet<'_>) -> String {
-        let table = self.tables.entry((source, tsi)).or_default();
+        // What had expired is shown with the time since.
+        let limits = Limits { expiry: Expiry::Ignored, ..Limits::default() };
+        let table = self.tables.entry((source, tsi)).or_insert_with(|| FdtStore::new(limits));
         match table.handle_packet(at, packet) {
             Ok(FdtEvent::Instance { id, .. }) => {
                 self.described.insert((source, tsi));
-                let held = table.instances(at).find(|held| held.id == id);
-                let files = held.map(|held| held.instance.files.clone()).unwrap_or_default();
+                let Some(held) = table.instances(at).find(|held| held.id == id) else {
+                    return String::new();
+                };
+                let overdue = held.overdue;
+                let mut line = format!(" -> FDT instance {id}");
+                if !overdue.is_zero() {
+                    write!(line, ", which had expired {} before", span(overdue))
+                        .expect("a string takes all text");
+                }
+                let skipped = &held.instance.skipped;
+                if skipped.entries > 0 {
+                    write!(line, ", entries skipped: {}", skipped.entries)
+                        .expect("a string takes all text");
+                }
+                for part in &skipped.parts {
+                    self.oddities.note(format_args!("FDT instance {id}: {part}"));
+                }
+                let files = held.instance.files.clone();
                 let names: Vec<_> = files
                     .iter()
                     .map(|file| file.content_location.escape_debug().to_string())
                     .collect();
                 for file in files {
                     let of = UnsignedIdentity { source, tsi, toi: file.toi };
+                    if overdue.is_zero() {
+                        self.overdue.remove(&of);
+                    } else if !self.entries.contains_key(&of) {
+                        self.overdue.insert(of, overdue);
+                    }
                     self.entries.entry(of).or_insert(file);
                 }
-                format!(" -> FDT instance {id}: {}", names.join(", "))
+                format!("{line}: {}", names.join(", "))
             }
-            Ok(FdtEvent::Expired { id }) => format!(" -> FDT instance {id} had expired"),
+            Ok(FdtEvent::Expired { id, .. }) => format!(" -> FDT instance {id} had expired"),
             Ok(FdtEvent::Collected | FdtEvent::Repeated | FdtEvent::Late(_)) => String::new(),
-            Err(error) => format!(" -> FDT not usable: {error}"),
+            Err(error) => {
+                self.oddities.note(format_args!("an FDT packet or document is refused: {error}"));
+                format!(" -> FDT not usable: {error}")
+            }
         }
     }
 
     fn summary(&self, of: &UnsignedIdentity, seen: &Seen) -> DissectedObject {
         let entry = self.entries.get(of);
-        let oti = seen.oti.or_else(|| entry.and_then(|entry| entry.oti));
+        let oti = seen.oti.or_else(|| entry.and_then(|entry| described(entry, seen)));
         let blocks = blocks(oti.as_ref(), seen);
         let problem = if of.toi == Toi::FDT {
             let is_whole = self.described.contains(&(of.source, of.tsi));
-            (!is_whole).then(|| "no instance of it is whole".to_owned())
+            (!is_whole).then(|| match fec::is_supported(seen.codepoint) {
+                true => "no instance of it is whole and can be read".to_owned(),
+                false => unsupported(seen.codepoint),
+            })
         } else {
-            problem(entry, oti.as_ref(), seen, &blocks)
+            let overdue = self.overdue.get(of).map(|overdue| {
+                format!("its description had expired {} before it came", span(*overdue))
+            });
+            problem(entry, oti.as_ref(), seen, &blocks).or(overdue)
         };
         DissectedObject {
             source: of.source,
@@ -199,6 +268,11 @@ impl Dissector {
             blocks,
         }
     }
+}
+
+/// Returns the FEC parameters that an entry describes for packets of a codepoint.
+fn described(entry: &FileEntry, seen: &Seen) -> Option<Oti> {
+    entry.oti.or_else(|| entry.parameters_under(seen.codepoint).ok().flatten())
 }
 
 fn blocks(oti: Option<&Oti>, seen: &Seen) -> Vec<DissectedBlock> {
@@ -231,6 +305,13 @@ fn problem(
 ) -> Option<String> {
     if seen.packets == 0 {
         return Some("described, but no packet of it was captured".to_owned());
+    }
+    let scheme = entry.and_then(|entry| entry.encoding_id).unwrap_or(seen.codepoint);
+    if oti.is_none() && !fec::is_supported(scheme) {
+        return Some(unsupported(scheme));
+    }
+    if let Some(error) = seen.bad_fti.as_ref().filter(|_| seen.held.is_empty()) {
+        return Some(format!("the EXT_FTI of its packets is not valid: {error}"));
     }
     let Some(oti) = oti else {
         return Some("no FEC parameters: neither in EXT_FTI nor in an FDT".to_owned());

@@ -3,24 +3,28 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use proto::crypto::Hash16;
+use unicode_properties::{GeneralCategoryGroup, UnicodeGeneralCategory as _};
 
 /// Longest file name, in octets; leaves room for `~HEX` and `.part`.
 const MAX_NAME_BYTES: usize = 120;
 
 /// Returns the file name for a `Content-Location`.
 ///
-/// The name is one component of a path: the location's last one, `%XX` resolved, with everything
-/// but letters, digits and `-._+@= ` replaced. It is never empty, hidden, or one that an unfinished
+/// The name is one component of a path: the last one of the location before its query, `%XX`
+/// resolved after that, with everything but letters, marks and digits of any script and
+/// `-._+@= #%(),` replaced. It is never empty, hidden, or one that an unfinished
 /// file could have, and has no `~`, which [`Names`] puts between a name and its distinguishing key.
 #[must_use]
 pub fn file_name(location: &str) -> String {
+    // RFC 3986 2.4: the parts are divided before their octets are decoded.
+    let path = location.split(['?', '#']).next().unwrap_or_default();
     // spec: security 9 (path traversal)
-    let decoded = percent_decoded(location);
-    let path = decoded.split(['?', '#']).next().unwrap_or_default();
-    let last = path.rsplit(['/', '\\']).find(|part| !part.is_empty()).unwrap_or_default();
+    let decoded = percent_decoded(path);
+    let last = decoded.rsplit(['/', '\\']).find(|part| !part.is_empty()).unwrap_or_default();
     let mut name = String::new();
     for found in last.chars() {
-        let allowed = found.is_alphanumeric() || "-._+@= ".contains(found);
+        let is_mark = found.general_category_group() == GeneralCategoryGroup::Mark;
+        let allowed = found.is_alphanumeric() || is_mark || "-._+@= #%(),".contains(found);
         let written = if allowed { found } else { '_' };
         if name.len() + written.len_utf8() > MAX_NAME_BYTES {
             break;
@@ -115,6 +119,15 @@ mod tests {
             ("00ff/0.img", "0.img"),
             ("Größe.bin", "Größe.bin"),
             ("a\u{202e}b", "a_b"),
+            ("C%23-notes.bin", "C#-notes.bin"),
+            ("C#-notes.bin", "C"),
+            ("what%3F.bin?a=b#c", "what_.bin"),
+            ("50%25.bin", "50%.bin"),
+            ("Firmware%20%28v2%29%2C%20final.bin", "Firmware (v2), final.bin"),
+            ("cafe%CC%81.bin", "cafe\u{301}.bin"),
+            ("%E0%A4%B9%E0%A4%BF%E0%A4%A8%E0%A5%8D%E0%A4%A6%E0%A5%80.bin", "हिन्दी.bin"),
+            ("e%0Al.bin", "e_l.bin"),
+            ("a%2Fb.bin", "b.bin"),
             ("", "unnamed"),
             ("///", "unnamed"),
             ("x.part", "x.part_"),

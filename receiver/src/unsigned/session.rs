@@ -11,7 +11,7 @@ use proto::{
         alc::Packet,
         fdt::{
             FileEntry,
-            store::{FdtEvent, FdtStore, HeldInstance},
+            store::{self, Expiry, FdtEvent, FdtStore, HeldInstance},
         },
     },
     ids::{Toi, Tsi},
@@ -39,6 +39,7 @@ pub(super) struct Sessions {
     limit: usize,
     /// Octets of all tables and entries.
     table_bytes: usize,
+    expiry: Expiry,
     sessions: BTreeMap<SessionName, FluteSession>,
 }
 
@@ -57,6 +58,8 @@ pub(super) struct FluteSession {
     stored_at: Option<Mono>,
     /// Octets of its tables and entries.
     bytes: usize,
+    /// Entries of its last instance that could not be read.
+    unread: u64,
 }
 
 /// Description of a file.
@@ -81,8 +84,8 @@ pub(super) struct DescriptionChanges {
 
 impl Sessions {
     /// Creates a table of at most `limit` sessions with `table_bytes` octets of tables and entries.
-    pub(super) const fn new(limit: usize, table_bytes: usize) -> Self {
-        Self { limit, table_bytes, sessions: BTreeMap::new() }
+    pub(super) const fn new(limit: usize, table_bytes: usize, expiry: Expiry) -> Self {
+        Self { limit, table_bytes, expiry, sessions: BTreeMap::new() }
     }
 
     /// Admits the session of a received packet; returns the session that makes room for it, if one
@@ -97,7 +100,9 @@ impl Sessions {
         if let Some(evicted) = &evicted {
             self.sessions.remove(evicted);
         }
-        self.sessions.entry(name).or_default().last_received = now;
+        let expiry = self.expiry;
+        let session = self.sessions.entry(name).or_insert_with(|| FluteSession::new(expiry));
+        session.last_received = now;
         evicted
     }
 
@@ -158,6 +163,18 @@ impl Sessions {
         }
     }
 
+    /// Returns the parameters of an object whose entry names no FEC scheme, in that which the
+    /// codepoint of a packet names.
+    // spec: rfc6726 5 (the codepoint is the FEC Encoding ID)
+    pub(super) fn named_by(&self, of: &UnsignedIdentity, codepoint: u8) -> Option<Oti> {
+        self.description(of)?.entry.parameters_under(codepoint).ok().flatten()
+    }
+
+    /// Returns the entries that could not be read, of the last instance of each session.
+    pub(super) fn unread(&self) -> u64 {
+        self.sessions.values().map(|session| session.unread).sum()
+    }
+
     /// Returns whether a packet contradicts the parameters that the entry of its object states.
     pub(super) fn contradicts(
         &self,
@@ -200,6 +217,11 @@ impl Sessions {
 }
 
 impl FluteSession {
+    fn new(expiry: Expiry) -> Self {
+        let limits = store::Limits { expiry, ..store::Limits::default() };
+        Self { fdt: FdtStore::new(limits), ..Self::default() }
+    }
+
     /// Handles a packet of the FDT.
     pub(super) fn handle_fdt(
         &mut self,
@@ -230,6 +252,7 @@ impl FluteSession {
     ) -> DescriptionChanges {
         let mut changes = DescriptionChanges::default();
         let expires = instance.expires;
+        self.unread = instance.instance.skipped.entries;
         for entry in instance.instance.files {
             let toi = entry.toi;
             if let Some(known) = self.entries.get(&toi) {

@@ -2,13 +2,10 @@
 
 use std::net::IpAddr;
 
-use proto::{
-    fec::{ENCODING_ID_NO_CODE, ENCODING_ID_RAPTORQ},
-    flute::fdt::FileEntry,
-};
+use proto::{fec, flute::fdt::FileEntry};
 use serde::Serialize;
 
-use super::names;
+use super::{names, oddities::unsupported};
 use crate::store::UnsignedIdentity;
 
 /// A file as the user sees it.
@@ -52,8 +49,10 @@ pub struct UnsignedFile {
 pub struct UnsignedStats {
     /// All datagrams.
     pub datagrams: u64,
-    /// No ALC packet, or of an unknown FEC scheme.
+    /// No ALC packet.
     pub malformed: u64,
+    /// Packets of a FEC scheme that is not supported.
+    pub unsupported_fec: u64,
     /// Of sessions that the filter excludes.
     pub wrong_session: u64,
     /// Sessions that made room for others.
@@ -66,6 +65,10 @@ pub struct UnsignedStats {
     pub fdt_refused: u64,
     /// FDT documents that had expired.
     pub fdt_expired: u64,
+    /// Time since the expiry of the last of these, when it came.
+    pub fdt_overdue_seconds: u64,
+    /// Entries of FDT documents that cannot be read.
+    pub fdt_entries_skipped: u64,
     /// Without data: session ends and the like.
     pub data_less: u64,
     /// Packets and entries that contradict an earlier description.
@@ -88,9 +91,7 @@ pub struct UnsignedStats {
 pub(super) fn unopened(of: &UnsignedIdentity, entry: &FileEntry) -> UnsignedFile {
     let problem = match (entry.oti, entry.encoding_id) {
         (Some(_), _) => "no symbol was received that had room".to_owned(),
-        (None, Some(id)) if ![ENCODING_ID_NO_CODE, ENCODING_ID_RAPTORQ].contains(&id) => {
-            format!("FEC Encoding ID {id} is not supported")
-        }
+        (None, Some(id)) if !fec::is_supported(id) => unsupported(id),
         (None, Some(_) | None) => "no FEC parameters were received".to_owned(),
     };
     UnsignedFile {

@@ -294,8 +294,8 @@ fn packets_after_the_expiry_of_their_description_are_dropped() {
 fn a_session_that_the_filter_excludes_leaves_no_trace() {
     let oti = raptorq(400, 1);
     for filter in [
-        Filter { source: Some([192, 0, 2, 2].into()), tsi: None },
-        Filter { source: Some(SENDER.into()), tsi: Some(Tsi(8)) },
+        Filter { source: Some([192, 0, 2, 2].into()), ..Filter::default() },
+        Filter { source: Some(SENDER.into()), tsi: Some(Tsi(8)), ..Filter::default() },
     ] {
         let mut bench = Bench::new();
         bench.core = UnsignedReceiver::new(Limits::default(), filter, Found::default());
@@ -570,5 +570,6 @@ fn a_dissected_session_shows_missing_symbols() {
 
 mod bench;
 mod deliveries;
+mod foreign;
 mod hostile;
 mod orders;

@@ -1,6 +1,6 @@
 //! Packet captures: the file, its frames, the datagrams in them.
 
-use std::net::SocketAddrV4;
+use std::net::SocketAddr;
 
 use proto::{
     fixtures::unsigned,
@@ -22,7 +22,7 @@ pub fn run(capture: &[u8]) {
         };
         assert!(record.header.captured <= MAX_FRAME_BYTES);
         octets += record.frame.len();
-        if let Ok(Some(datagram)) = format.datagram(record.frame) {
+        if let Ok(datagram) = format.datagram(&record.header, record.frame) {
             write_again(&datagram);
         }
     }
@@ -38,7 +38,7 @@ fn write_again(datagram: &Datagram<'_>) {
     }
     let (format, mut walk) = records(&written).expect("a file of ours");
     let record = walk.next().expect("one record").expect("a whole one");
-    assert_eq!(format.datagram(record.frame), Ok(Some(*datagram)));
+    assert_eq!(format.datagram(&record.header, record.frame), Ok(*datagram));
     assert!(walk.next().is_none());
 }
 
@@ -52,8 +52,8 @@ pub fn seeds() -> Vec<Vec<u8>> {
     let mut ours = emit_file_header();
     for payload in &unsigned::session().packets {
         let datagram = Datagram {
-            source: SocketAddrV4::new([192, 0, 2, 1].into(), 3400),
-            destination: SocketAddrV4::new([232, 1, 2, 3].into(), 3400),
+            source: SocketAddr::from(([192, 0, 2, 1], 3400)),
+            destination: SocketAddr::from(([232, 1, 2, 3], 3400)),
             payload,
         };
         emit_datagram(1_800_000_000_000_000_000, 8, &datagram, &mut ours).expect("it fits");

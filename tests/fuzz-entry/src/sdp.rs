@@ -1,5 +1,7 @@
 //! Session descriptions.
 
+use std::net::IpAddr;
+
 use proto::{
     ids::Tsi,
     sdp::{
@@ -11,11 +13,12 @@ use proto::{
 
 /// Reads a description; what can be written strictly reads back equal.
 pub fn run(octets: &[u8]) {
-    let Ok(description) = SessionDescription::parse(octets) else { return };
+    let Ok(mut description) = SessionDescription::parse(octets) else { return };
     assert!(octets.len() <= MAX_BYTES);
     assert!((1..=MAX_CHANNELS).contains(&description.channels.len()));
     assert!(description.declarations.len() <= MAX_DECLARATIONS);
     assert!(description.tsi.0 < 1 << 48);
+    description.odd.clear();
     let Ok(written) = description.emit() else { return };
     assert_eq!(SessionDescription::parse(written.as_bytes()), Ok(description), "{written}");
 }
@@ -35,7 +38,7 @@ pub fn seeds() -> Vec<Vec<u8>> {
             user: "carousel".to_owned(),
             id: 2_890_844_526,
             version: 2_890_842_807,
-            address: [192, 0, 2, 10].into(),
+            host: IpAddr::from([192, 0, 2, 10]).into(),
         },
         name: "Firmware broadcast".to_owned(),
         opens: Some(Utc::from_seconds(1_800_000_000)),
@@ -44,6 +47,7 @@ pub fn seeds() -> Vec<Vec<u8>> {
         tsi: Tsi(7),
         declarations: vec![FecDeclaration { reference: 0, encoding_id: 6, instance_id: None }],
         channels: vec![channel],
+        odd: Vec::new(),
     };
     let two = SessionDescription {
         declarations: vec![

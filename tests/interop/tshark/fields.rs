@@ -99,8 +99,7 @@ pub(super) fn expected(capture: &Path) -> Vec<Fields> {
     let mut tables = FdtStore::default();
     let read = records.map(|record| {
         let record = record.expect("it is whole");
-        let datagram = format.datagram(record.frame).expect("it is well-formed");
-        let datagram = datagram.expect("it is UDP").payload;
+        let datagram = format.datagram(&record.header, record.frame).expect("it is UDP").payload;
         let mut fields = header(datagram);
         table(&mut tables, Utc(record.header.time_nanos / 1_000_000), datagram, &mut fields);
         fields

@@ -4,7 +4,6 @@
 use std::{
     collections::VecDeque,
     fs,
-    net::{IpAddr, SocketAddr},
     path::{Path, PathBuf},
     time::Duration,
 };
@@ -213,9 +212,9 @@ impl Device {
         self.run_agent(Reserve::Yes)?;
         let (format, records) = pcap::records(capture)?;
         for record in records {
-            if let Some(datagram) = format.datagram(record?.frame)? {
-                let (source, channel) = (*datagram.source.ip(), datagram.destination);
-                let (source, channel) = (IpAddr::from(source), SocketAddr::from(channel));
+            let record = record?;
+            if let Ok(datagram) = format.datagram(&record.header, record.frame) {
+                let (source, channel) = (datagram.source.ip(), datagram.destination);
                 self.agent.handle_datagram(self.now, channel, source, datagram.payload);
                 self.run_agent(Reserve::Yes)?;
             }

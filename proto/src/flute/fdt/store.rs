@@ -8,7 +8,7 @@
 
 mod assembly;
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, time::Duration};
 
 use super::{FdtInstance, FileEntry};
 use crate::{
@@ -28,11 +28,23 @@ pub struct Limits {
     pub instances: usize,
     /// Instances whose symbols are still being collected.
     pub assemblies: usize,
+    /// The end of instances.
+    pub expiry: Expiry,
+}
+
+/// The treatment of the expiry of instances.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Expiry {
+    /// An expired instance describes nothing.
+    #[default]
+    Checked,
+    /// Instances describe their objects for ever.
+    Ignored,
 }
 
 impl Default for Limits {
     fn default() -> Self {
-        Self { instances: 4, assemblies: 4 }
+        Self { instances: 4, assemblies: 4, expiry: Expiry::Checked }
     }
 }
 
@@ -57,6 +69,8 @@ pub enum FdtEvent {
     Expired {
         /// FDT Instance ID.
         id: u32,
+        /// Time since its expiry.
+        overdue: Duration,
     },
     /// It completed an instance that is older than all held ones, without room; it is not held. It
     /// describes its objects all the same until it expires.
@@ -79,6 +93,8 @@ pub struct HeldInstance {
     pub id: u32,
     /// Its expiry.
     pub expires: Utc,
+    /// Time since its expiry when it came: zero, unless expiry is ignored.
+    pub overdue: Duration,
     /// Its content.
     pub instance: FdtInstance,
     /// Hash of its document.
@@ -94,6 +110,8 @@ pub struct FdtStore {
     assemblies: BTreeMap<u32, Assembly>,
     /// Counts assemblies, so that the oldest is known.
     begun: u64,
+    /// The sender's clock when this host had the other time.
+    sender_clock: Option<(Utc, Utc)>,
 }
 
 impl FdtStore {
@@ -125,6 +143,11 @@ impl FdtStore {
                 found,
                 expected: "1 or 2",
             });
+        }
+        // spec: rfc5651 5.2.2 (a hint: it is used for nothing but the expiry)
+        let times = packet.extensions.time().ok().flatten();
+        if let Some(clock) = times.and_then(|times| times.sender_clock) {
+            self.sender_clock = Some((now.from_ntp_near(clock), now));
         }
         let id = header.instance_id;
         let oti = packet.extensions.fti(packet.header.codepoint)?;
@@ -229,9 +252,9 @@ impl FdtStore {
     }
 
     fn hold(&mut self, now: Utc, id: u32, instance: FdtInstance, digest: Hash16) -> FdtEvent {
-        let expires = instance.expires(now);
+        let (expires, overdue) = self.expiry(now, &instance);
         if expires <= now {
-            return FdtEvent::Expired { id };
+            return FdtEvent::Expired { id, overdue };
         }
         let contradicted = instance
             .files
@@ -251,11 +274,35 @@ impl FdtStore {
         let place = self.held.iter().position(|held| is_newer(id, held.id));
         let place = place.unwrap_or(self.held.len());
         if place >= self.limits.instances {
-            return FdtEvent::Late(Box::new(HeldInstance { id, expires, instance, digest }));
+            let late = HeldInstance { id, expires, overdue, instance, digest };
+            return FdtEvent::Late(Box::new(late));
         }
-        self.held.insert(place, HeldInstance { id, expires, instance, digest });
+        self.held.insert(place, HeldInstance { id, expires, overdue, instance, digest });
         self.held.truncate(self.limits.instances);
         FdtEvent::Instance { id, contradicted, rewritten }
+    }
+}
+
+impl FdtStore {
+    /// Returns when an instance expires, and the time since. Where the sender tells its clock, the
+    /// instance lasts as long as that says: of two clocks one is wrong, and it costs less to receive
+    /// than not to.
+    // spec: rfc6726 3.3
+    fn expiry(&self, now: Utc, instance: &FdtInstance) -> (Utc, Duration) {
+        let own = instance.expires(now);
+        let by_sender = self.sender_clock.map(|(sender, then)| {
+            let sender = sender + now.since(then);
+            let expires = instance.expires(sender);
+            (now + expires.since(sender), sender.since(expires))
+        });
+        let (expires, overdue) = match by_sender {
+            Some((expires, overdue)) if expires >= own => (expires, overdue),
+            Some(_) | None => (own, now.since(own)),
+        };
+        match self.limits.expiry {
+            Expiry::Checked => (expires, overdue),
+            Expiry::Ignored => (Utc(u64::MAX), overdue),
+        }
     }
 }
 

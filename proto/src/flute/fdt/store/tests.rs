@@ -12,7 +12,7 @@ use crate::{
     },
     flute::{
         alc::{Payload, PayloadId},
-        ext::{ExtensionWriter, FdtHeader},
+        ext::{ExtensionWriter, FdtHeader, TIME},
         fdt::{mbms::InstanceExtensions, skipped::Skipped},
         lct::{Extensions, Header},
     },
@@ -233,12 +233,71 @@ fn an_expired_instance_says_nothing() {
     let mut store = FdtStore::default();
     let table = FdtInstance { complete: true, ..instance(vec![file(1, "a")]) };
     let expired = FdtInstance { expires_ntp: NOW.ntp_seconds(), ..table.clone() };
-    assert_eq!(tell(&mut store, 0, &expired), FdtEvent::Expired { id: 0 });
+    assert_eq!(tell(&mut store, 0, &expired), FdtEvent::Expired { id: 0, overdue: Duration::ZERO });
     assert_eq!(tell(&mut store, 1, &table), held(1));
     assert_eq!(store.next_expiry(), Some(NOW + HOUR));
     let eve = Utc((NOW + HOUR).0 - 1);
     assert!(store.is_complete(eve) && store.entry(eve, Toi(1)).is_some());
     assert!(!store.is_complete(NOW + HOUR) && store.entry(NOW + HOUR, Toi(1)).is_none());
+}
+
+/// Pushes a document in one symbol, whose packet tells the sender's clock.
+fn tell_with_clock(store: &mut FdtStore, now: Utc, clock: Utc, instance: &FdtInstance) -> FdtEvent {
+    let document = instance.to_xml();
+    let sent = Sent::new(0, document.len(), 9000);
+    let mut extensions = Vec::new();
+    let time = [&[0x80, 0][..], &clock.ntp_seconds().to_be_bytes()].concat();
+    ExtensionWriter::new(&mut extensions)
+        .fdt(FdtHeader { version: 2, instance_id: 0 })
+        .fti(&sent.oti.unwrap())
+        .variable(TIME, &time)
+        .unwrap();
+    let extensions = Extensions::new(&extensions).unwrap();
+    let id = PayloadId { sbn: Sbn(0), esi: Esi(0) };
+    let payload = Some(Payload { id, symbols: document.as_bytes() });
+    let packet = Packet { header: Header::wide(Tsi(7), Toi::FDT, 0), extensions, payload };
+    store.handle_packet(now, &packet).unwrap()
+}
+
+// test: rfc6726 3.3, rfc5651 5.2.2
+#[test]
+fn a_sender_that_tells_its_clock_has_its_instances_kept_by_it() {
+    let table = instance(vec![file(1, "a")]);
+    let day = 24 * HOUR;
+    let ago = |span: Duration| Utc(NOW.0 - u64::try_from(span.as_millis()).unwrap());
+    // By the clock of this host the instance expired 23 hours before it came.
+    let mut store = FdtStore::default();
+    assert_eq!(tell_with_clock(&mut store, NOW + day, NOW, &table), held(0));
+    assert_eq!(store.next_expiry(), Some(NOW + day + HOUR));
+    // What had expired by both clocks had.
+    let mut store = FdtStore::default();
+    let late = tell_with_clock(&mut store, NOW + day, NOW + 2 * HOUR, &table);
+    assert_eq!(late, FdtEvent::Expired { id: 0, overdue: HOUR });
+    // A clock that makes no sense shortens nothing.
+    for clock in [Utc(0), NOW + 1000 * day, ago(day)] {
+        let mut store = FdtStore::default();
+        assert_eq!(tell_with_clock(&mut store, NOW, clock, &table), held(0));
+        assert!(store.next_expiry() >= Some(NOW + HOUR), "{clock}");
+    }
+    // The clock goes on between packets.
+    let mut store = FdtStore::default();
+    tell_with_clock(&mut store, NOW + day, NOW, &table);
+    store.expire(NOW + day + HOUR);
+    let again = Sent::new(1, table.to_xml().len(), 9000).packet(0, 0, 0, table.to_xml().as_bytes());
+    let event = push(&mut store, NOW + day + 2 * HOUR, &again);
+    assert_eq!(event, Ok(FdtEvent::Expired { id: 1, overdue: HOUR }));
+}
+
+#[test]
+fn where_expiry_is_ignored_an_expired_instance_is_held_for_ever() {
+    let limits = Limits { expiry: Expiry::Ignored, ..Limits::default() };
+    let mut store = FdtStore::new(limits);
+    let expired =
+        FdtInstance { expires_ntp: NOW.ntp_seconds() - 7200, ..instance(vec![file(1, "a")]) };
+    assert_eq!(tell(&mut store, 0, &expired), held(0));
+    store.expire(NOW + 1000 * HOUR);
+    let found = store.instances(NOW + 1000 * HOUR).next().unwrap();
+    assert_eq!((found.id, found.overdue), (0, 2 * HOUR));
 }
 
 // test: rfc6726 3.3
