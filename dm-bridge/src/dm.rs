@@ -15,6 +15,7 @@
 //! | `tasks` | the tasks of a session, each once |
 //! | `arming_sequence` | the ordered commands that arm a device, and their groups |
 //! | `inventory` | software components: inventory and operations |
+//! | `object_search` | the FUMO object, looked for in the tree of a device |
 //! | [`update_request`] | updates that a device or its user requests |
 //!
 //! A peer that is not authenticated has no session, and leaves nothing in the store: its challenge is
@@ -29,6 +30,7 @@ mod incoming;
 mod inventory;
 pub mod limiter;
 pub mod message;
+mod object_search;
 pub mod outbox;
 pub mod proof;
 mod server_auth;

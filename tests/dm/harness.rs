@@ -47,6 +47,8 @@ use receiver::dm::{
 use crate::{device::TestDevice, message_text};
 
 pub(crate) const ID: &str = "LAB-0001";
+/// The password of the device, from the octets of its enrolment.
+pub(crate) const PASSWORD: &str = "AwMDAwMDAwMDAwMDAwMDAwMDAwMDAwMDAwMDAwMDAwM=";
 const URL: &str = "http://127.0.0.1:8080/dm";
 const CAMPAIGN: CampaignId = CampaignId([7; 16]);
 
@@ -86,6 +88,7 @@ impl Harness {
             encoding,
             auth,
             profile: dm_bridge::fleet::profile::Profile::default(),
+            firmware_object: None,
         };
         let secrets = FreshSecrets {
             password: [3; 32],
@@ -160,6 +163,12 @@ impl Harness {
     pub(crate) fn set_server_secret(&mut self, secret: Secret) {
         let nonce = vec![6; 16];
         self.settings.account.server = Some(ServerProof { secret, nonce });
+        self.client = DmClient::new(self.settings.clone(), client::Limits::default());
+    }
+
+    /// Moves the FUMO object of the device.
+    pub(crate) fn set_object(&mut self, uri: &str) {
+        self.settings.object = uri.parse().unwrap();
         self.client = DmClient::new(self.settings.clone(), client::Limits::default());
     }
 

@@ -4,6 +4,7 @@
 //! | module | holds |
 //! | --- | --- |
 //! | `transcripts` | snapshots of DM sessions |
+//! | `shapes` | whole sessions of scripted devices of other shapes |
 //! | `components` | software components, as snapshots |
 //! | `tools` | every message through `wbxml2xml`, `xml2wbxml` and `tshark` |
 //! | `harness` | client, device, server and store in one process, no sockets |
@@ -25,6 +26,8 @@ mod device;
 mod harness;
 #[cfg(test)]
 mod message_text;
+#[cfg(test)]
+mod shapes;
 #[cfg(test)]
 mod tls;
 #[cfg(test)]

@@ -113,6 +113,7 @@ impl World {
             encoding: Encoding::Wbxml,
             auth: AuthKind::Basic,
             profile: dm_bridge::fleet::profile::Profile::default(),
+            firmware_object: None,
         };
         let secrets = FreshSecrets {
             password: [3; 32],

@@ -220,6 +220,7 @@ async fn fleet(class: ClassId) -> MemoryStore {
         encoding: Encoding::Xml,
         auth: proto::dm::auth::AuthKind::Md5,
         profile: dm_bridge::fleet::profile::Profile::default(),
+        firmware_object: None,
     };
     let secrets = FreshSecrets {
         password: [1; 32],

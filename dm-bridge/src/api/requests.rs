@@ -23,6 +23,14 @@ pub struct UpdateRequestsRequest {
     pub update_requests: Option<String>,
 }
 
+/// The place of the FUMO object of a device.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct FirmwareObjectRequest {
+    /// Root of the object; `null` looks for it in the next DM session.
+    pub firmware_object: Option<String>,
+}
+
 /// A suspend or resume command.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]

@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 use crate::{
     campaign::{model::Campaign, reconcile::CampaignView},
     fleet::{
-        attempt::ArmingPhase,
+        attempt::{ArmingAttempt, ArmingPhase},
         audit::AuditLine,
         components::{ComponentOperation, Components, InventoryEntry},
         device::Device,
@@ -234,6 +234,8 @@ pub struct DeviceBody {
     pub class_id: ClassId,
     /// Root of its FUMO object.
     pub object: String,
+    /// Origin of that place: `assumed`, `learnt` or `set`.
+    pub object_origin: String,
     /// Policy for its update requests; takes precedence over those of campaigns.
     pub update_requests: Option<String>,
     /// Name of its profile.
@@ -260,7 +262,8 @@ impl From<&Device> for DeviceBody {
             model: device.model.clone(),
             vendor_id: device.vendor,
             class_id: device.class,
-            object: device.object.clone(),
+            object: device.object.uri.clone(),
+            object_origin: device.object.origin.to_string(),
             update_requests: device.update_requests.map(|policy| policy.to_string()),
             profile: device.profile.name.clone(),
             quirks: device.profile.quirks.iter().map(ToString::to_string).collect(),
@@ -269,6 +272,60 @@ impl From<&Device> for DeviceBody {
             firmware_version: device.firmware_version.clone(),
             enrolled_utc: device.enrolled.seconds(),
             last_seen_utc: device.last_seen.map(Utc::seconds),
+        }
+    }
+}
+
+/// A device with its campaigns.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DeviceDetailBody {
+    /// The device.
+    #[serde(flatten)]
+    pub device: DeviceBody,
+    /// Its latest attempt of each campaign, the last changed first.
+    pub campaigns: Vec<DeviceCampaignBody>,
+}
+
+impl DeviceDetailBody {
+    /// Returns the body of a device with its latest attempts.
+    #[must_use]
+    pub fn new(device: &Device, attempts: &[ArmingAttempt]) -> Self {
+        Self { device: device.into(), campaigns: attempts.iter().map(Into::into).collect() }
+    }
+}
+
+/// A campaign of a device.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DeviceCampaignBody {
+    /// The campaign.
+    pub campaign: CampaignId,
+    /// Set when the device accepted its latest attempt.
+    pub armed: bool,
+    /// Delivery method: `broadcast`, `download` or `direct`.
+    pub delivery: String,
+    /// Phase of the attempt.
+    pub phase: String,
+    /// Result code of its final alert.
+    pub result_code: Option<u16>,
+    /// Reason for the phase.
+    pub result_text: Option<String>,
+    /// Number of attempts.
+    pub attempts: u32,
+    /// Time of the last change.
+    pub updated_utc: u64,
+}
+
+impl From<&ArmingAttempt> for DeviceCampaignBody {
+    fn from(attempt: &ArmingAttempt) -> Self {
+        Self {
+            campaign: attempt.campaign,
+            armed: attempt.was_accepted(),
+            delivery: attempt.delivery_method.as_str().to_owned(),
+            phase: attempt.phase.as_str().to_owned(),
+            result_code: attempt.result_code,
+            result_text: attempt.reason.clone(),
+            attempts: attempt.attempt,
+            updated_utc: attempt.updated.seconds(),
         }
     }
 }

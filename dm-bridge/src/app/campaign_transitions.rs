@@ -233,6 +233,8 @@ pub async fn expire_pending(
         // A device armed for an earlier window may still be armed.
         let (phase, reason) = match (row.was_accepted(), stopped) {
             (true, _) => (ArmingPhase::Unknown, "silent since it was armed"),
+            // It may be executed without a status.
+            (false, _) if row.may_run() => (ArmingPhase::Unknown, "silent since the Exec"),
             (false, true) => (ArmingPhase::Disarmed, "stopped before it was armed"),
             (false, false) => (ArmingPhase::Expired, "not armed before the window closed"),
         };
@@ -253,7 +255,9 @@ pub async fn expire_silent(
     id: CampaignId,
 ) -> Result<(), AppError> {
     expire(store, now, id, "arming.silent", |row| {
-        let reason = || format!("silent, last known as {}", row.phase);
+        let earlier = row.reason.iter().map(|earlier| format!("; {earlier}"));
+        let last = format!("silent, last known as {}", row.phase);
+        let reason = || std::iter::once(last).chain(earlier).collect();
         row.phase.is_open().then(|| (ArmingPhase::Unknown, reason()))
     })
     .await

@@ -5,20 +5,25 @@ use proto::{
     dm::{
         auth::{AuthKind, Secret},
         encoding::Encoding,
+        nodes::broadcast,
         notification::{FALLBACK_NONCE, Initiator, Notification, UserMode},
+        uri::NodeUri,
     },
     ids::{ClassId, DeviceId, VendorId},
     time::Utc,
+    wire::WireError,
 };
 use serde::Serialize;
 
 use super::{AppError, PlainHttp, check_url};
+use crate::dm::context::latest;
 use crate::fleet::{
     address::ProvedFrom,
+    attempt::ArmingAttempt,
     audit::{Actor, Audit},
     components::Components,
     device::{
-        DEFAULT_FUMO_OBJECT, Device, DeviceAuth, DeviceNonce, Nonce, SERVER_ID, ServerCredentials,
+        Device, DeviceAuth, DeviceNonce, FirmwareObject, Nonce, SERVER_ID, ServerCredentials,
         SuspendCommand,
     },
     policy::DesiredPolicy,
@@ -48,6 +53,8 @@ pub struct Enrolment {
     pub auth: AuthKind,
     /// Profile of its client.
     pub profile: Profile,
+    /// Root of its FUMO object, if the operator knows it.
+    pub firmware_object: Option<NodeUri>,
 }
 
 /// Random secrets for an enrolment.
@@ -93,7 +100,7 @@ pub async fn enrol(
         vendor: enrolment.vendor,
         class: enrolment.class,
         url: enrolment.url,
-        object: DEFAULT_FUMO_OBJECT.to_owned(),
+        object: FirmwareObject::new(enrolment.firmware_object.as_ref()),
         auth: DeviceAuth {
             kind: enrolment.auth,
             secret: Secret::new(&user, &password).into(),
@@ -182,6 +189,60 @@ pub async fn set_class_profile(
         count += 1;
     }
     Ok(count)
+}
+
+/// Parses the root of a FUMO object.
+///
+/// # Errors
+///
+/// [`AppError::Usage`] when the text is no node that can have others below it.
+pub fn parse_object(text: &str) -> Result<NodeUri, AppError> {
+    let wrong = |why: &str| {
+        AppError::Usage(format!("firmware object {text:?}: {why}, such as ./FwUpdate/Main"))
+    };
+    let uri: NodeUri = text.parse().map_err(|error: WireError| wrong(&error.to_string()))?;
+    // Its longest node is `Ext/Broadcast/Report/NotBefore`, below it are four levels.
+    if uri.segments().len() == 0
+        || uri.join(broadcast::REPORT_NOT_BEFORE).parse::<NodeUri>().is_err()
+    {
+        return Err(wrong("expected a node with room for four levels below it"));
+    }
+    Ok(uri)
+}
+
+/// Sets the place of the FUMO object of a device; `None` looks for it in its next DM session.
+///
+/// # Errors
+///
+/// [`AppError::NotFound`] when it is not enrolled.
+pub async fn set_firmware_object(
+    store: &dyn FleetStore,
+    now: Utc,
+    id: &DeviceId,
+    uri: Option<&NodeUri>,
+) -> Result<(), AppError> {
+    let object = FirmwareObject::new(uri);
+    let detail = if uri.is_some() { &*object.uri } else { "to be looked for" };
+    change(store, now, ("device.firmware-object", detail), id, |device| {
+        device.object = object.clone();
+    })
+    .await
+    .map(drop)
+}
+
+/// Returns the latest attempt for a device of each campaign, the last changed first.
+///
+/// # Errors
+///
+/// [`AppError::Store`] when they cannot be read.
+pub async fn latest_attempts(
+    store: &dyn FleetStore,
+    id: &DeviceId,
+) -> Result<Vec<ArmingAttempt>, AppError> {
+    let attempts = store.device_attempts(id).await?;
+    let mut latest: Vec<_> = latest(&attempts).cloned().collect();
+    latest.sort_by_key(|row| (std::cmp::Reverse(row.updated), row.campaign));
+    Ok(latest)
 }
 
 /// Queues a suspend or resume command for the next DM session of a device; `None` cancels it.
@@ -323,7 +384,7 @@ fn settings(
             server_password,
             server_nonce: BASE64_STANDARD.encode(secrets.server_nonce),
         },
-        fumo: FumoSettings { object: &device.object },
+        fumo: FumoSettings { object: &device.object.uri },
     };
     toml::to_string(&settings)
         .map_err(|error| AppError::Configuration(format!("cannot write the settings: {error}")))
@@ -345,6 +406,7 @@ pub(crate) mod tests {
             encoding: Encoding::Xml,
             auth: AuthKind::Md5,
             profile: Profile::default(),
+            firmware_object: None,
             url: "http://127.0.0.1:8080/dm".to_owned(),
         }
     }

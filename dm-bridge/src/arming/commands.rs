@@ -77,7 +77,7 @@ pub fn arming_commands(input: &ArmingInput<'_>, now: Utc) -> ArmingCommands {
     // spec: security 3.4, oma-002 1 (order of arming: the device is prepared before the window)
     let papers = &campaign.documents;
     let root = |root: &&[u8]| {
-        let item = Item::octets(format!("{}/{}", device.object, broadcast::ROOT), *root);
+        let item = Item::octets(device.object.node(broadcast::ROOT), *root);
         PlannedCommand::write(Requirement::Required, "Root", item)
     };
     let mut writes = vec![
@@ -131,7 +131,9 @@ pub fn arming_commands(input: &ArmingInput<'_>, now: Utc) -> ArmingCommands {
 /// Returns the URI of the management object of a campaign: the firmware, the download of a
 /// component, or a component delivered inside the DM session.
 fn object(device: &Device, campaign: &Campaign, way: DeliveryMethod) -> String {
-    let Some(software) = &campaign.delivery.software else { return device.object.clone() };
+    let Some(software) = &campaign.delivery.software else {
+        return device.object.uri.clone();
+    };
     let branch = match way {
         DeliveryMethod::Broadcast | DeliveryMethod::Download => Branch::Download,
         DeliveryMethod::Direct => Branch::Delivered,
@@ -291,6 +293,7 @@ mod tests {
                 | Purpose::Suspension(_)
                 | Purpose::Policy(_)
                 | Purpose::Inventory
+                | Purpose::FindObject
                 | Purpose::Component(_)
                 | Purpose::NotifyUser
                 | Purpose::Group(_)

@@ -3,7 +3,7 @@
 
 use proto::{
     dm::{
-        fumo::{OperationResult, Phase, ResultCode},
+        fumo::{Operation, OperationResult, Phase, ResultCode},
         scomo,
     },
     ids::Correlator,
@@ -35,10 +35,40 @@ pub enum Receipt {
 ///
 /// Security facts 7.2; OMA DM facts 11 and 15.4.
 pub fn record_result(armings: &mut [ArmingAttempt], result: &OperationResult, now: Utc) -> Receipt {
+    record_result_of(armings, result.correlator.as_ref(), result, now)
+}
+
+/// Records a final alert of the attempt with a correlator, which the alert may lack.
+// spec: oma-dm 11.6 (a final alert without a correlator)
+pub fn record_result_of(
+    armings: &mut [ArmingAttempt],
+    correlator: Option<&Correlator>,
+    result: &OperationResult,
+    now: Utc,
+) -> Receipt {
     let code = result.result;
-    record(armings, result.correlator.as_ref(), |row| {
-        row.record_result(code.0, phase_of(code), code.text(), now)
+    let missing = if result.correlator.is_none() { "; the alert had no Correlator" } else { "" };
+    let text = format!("{}{missing}", code.text());
+    // The end of the download alone: the installation follows, and has its own result.
+    let is_halfway = result.operation == Operation::Download && code.is_success();
+    record(armings, correlator, |row| match is_halfway {
+        true => row.record_download(format!("downloaded, the installation follows{missing}"), now),
+        false => row.record_result(code.0, phase_of(code), &text, now),
     })
+}
+
+/// Returns the correlator of the one operation that a final alert without a correlator can be about,
+/// out of the latest attempts for firmware: the one in progress, or else the one without a result.
+#[must_use]
+pub fn only_operation(latest: &[&ArmingAttempt]) -> Option<Correlator> {
+    let running = || latest.iter().filter(|row| row.may_run());
+    let is_one = |count| count == 1;
+    let open = running().filter(|row| row.phase.is_open());
+    let found = match open.clone().count() {
+        0 => running().next().filter(|_| is_one(running().count())),
+        count => open.clone().next().filter(|_| is_one(count)),
+    };
+    found.map(|row| row.correlator.clone())
 }
 
 /// Records the final alert of a component operation; its phase is that of the equivalent firmware
@@ -174,8 +204,6 @@ fn phase_of(result: ResultCode) -> ArmingPhase {
 
 #[cfg(test)]
 mod tests {
-    use proto::dm::fumo::Operation;
-
     use super::*;
     use crate::campaign::model::samples;
 

@@ -132,6 +132,14 @@ fn a_fleet_is_created_once_and_devices_are_enrolled_once() {
         exits(&[&verb, policy.as_slice()].concat(), 0);
     }
     exits(&["device", "update-requests", "LAB-0001", "soon", "--data", data], 2);
+    let object = ["device", "firmware-object", "LAB-0001", "--data", data];
+    for place in [Some("./Vendor/Fota"), None] {
+        exits(&[&object, place.as_slice()].concat(), 0);
+    }
+    for wrong in [".", "a//b", "./x?prop=Type", &"a/".repeat(12)] {
+        exits(&[&object[..], &[wrong]].concat(), 2);
+    }
+    exits(&["device", "firmware-object", "LAB-0002", "./a", "--data", data], 6);
     exits(&["campaign", "status", "--data", data], 0);
     exits(&["campaign", "status", &"0".repeat(32), "--data", data], 6);
     exits(&["serve", "--data", data, "--listen", "0.0.0.0:0"], 8);

@@ -15,13 +15,16 @@ use std::collections::BTreeSet;
 
 use proto::{
     dm::{code::StatusCode, fumo::ResultCode, syncml::Verb},
-    ids::CampaignId,
+    ids::{CampaignId, Correlator},
 };
 
 use super::{
     Limits,
     capabilities::Capabilities,
-    context::{Context, DeviceContext, audit_note, campaign_of, latest, update_latest},
+    context::{
+        Context, DeviceContext, audit_note, campaign_of, is_firmware, latest, update_attempt,
+        update_latest,
+    },
     outbox::{GroupKind, GroupSupport, PlannedCommand, Requirement, UNANSWERED, is_carried_out},
 };
 use crate::{
@@ -49,8 +52,8 @@ pub(super) struct ArmingSequence {
     writes: Vec<PlannedCommand>,
     /// The package URL and the Exec.
     start: Vec<PlannedCommand>,
-    /// Reason against sending the Exec.
-    blocked: Option<String>,
+    /// Status and reason against sending the Exec.
+    blocked: Option<(StatusCode, String)>,
     is_over: bool,
     /// Set while all commands may fit one message.
     may_fit_message: bool,
@@ -71,8 +74,8 @@ pub(super) enum Consent {
 type CommandsResult = Result<(u32, ArmingCommands), (Option<ArmingPhase>, String)>;
 
 impl ArmingSequence {
-    /// Returns the sequence for a campaign; it asks the user unless the campaign is in `consented`.
-    /// Without a sequence, the attempt has the reason.
+    /// Returns the sequence for a campaign; it asks the user unless he has accepted before, or the
+    /// campaign is in `consented`. Without a sequence, the attempt has the reason.
     pub(super) fn begin(
         ctx: &mut Context<'_>,
         capabilities: &Capabilities,
@@ -80,35 +83,59 @@ impl ArmingSequence {
         consented: &BTreeSet<CampaignId>,
     ) -> Option<Self> {
         let row = latest(&ctx.stored.attempts).find(|row| row.campaign == id).cloned()?;
-        let commands = match row.delivery_method {
-            DeliveryMethod::Broadcast => broadcast_commands(ctx, capabilities, id),
-            DeliveryMethod::Download | DeliveryMethod::Direct => {
-                unicast_commands(ctx, capabilities, &row)
-            }
-        };
-        match commands {
-            Ok((revision, commands)) => {
-                let campaign = campaign_of(ctx.stored, id)?;
-                let exec = commands::exec(campaign, &ctx.stored.device, &row)?;
-                Some(Self {
-                    campaign: id,
-                    revision,
-                    consent_prompt: consent_prompt(ctx.stored, capabilities, id)
-                        .filter(|_| !consented.contains(&id)),
-                    first: commands.first,
-                    writes: commands.writes,
-                    start: commands.address.into_iter().chain([exec]).collect(),
-                    blocked: None,
-                    is_over: false,
-                    may_fit_message: true,
-                    previous_step: None,
-                })
-            }
+        match Self::plan(ctx, capabilities, &row, consented) {
+            Ok(sequence) => Some(sequence),
             Err((phase, reason)) => {
                 update_latest(ctx, id, |row| row.enter(phase.unwrap_or(row.phase), reason));
                 None
             }
         }
+    }
+
+    fn plan(
+        ctx: &mut Context<'_>,
+        capabilities: &Capabilities,
+        row: &ArmingAttempt,
+        consented: &BTreeSet<CampaignId>,
+    ) -> Result<Self, (Option<ArmingPhase>, String)> {
+        let (id, method) = (row.campaign, row.delivery_method);
+        let has_consent = consented.contains(&id) || row.has_consent();
+        let consent_prompt = consent_prompt(ctx.stored, capabilities, id);
+        let consent_prompt = consent_prompt.filter(|_| !has_consent);
+        if is_firmware(ctx.stored, id) {
+            if let Some(reason) = capabilities.is_busy(row, consent_prompt.is_some()) {
+                return Err((None, reason));
+            }
+            if let Some(reason) = capabilities.lacks_operation(method) {
+                return Err((Some(ArmingPhase::NeedsUnicast), reason));
+            }
+        }
+        let (revision, commands) = match method {
+            DeliveryMethod::Broadcast => broadcast_commands(ctx, capabilities, id),
+            DeliveryMethod::Download | DeliveryMethod::Direct => {
+                unicast_commands(ctx, capabilities, row)
+            }
+        }?;
+        if let Some(code) = capabilities.cannot_ask().filter(|_| consent_prompt.is_some()) {
+            return Err((Some(ArmingPhase::Refused), cannot_ask(code)));
+        }
+        let campaign = campaign_of(ctx.stored, id);
+        let exec = campaign.and_then(|it| commands::exec(it, &ctx.stored.device, row));
+        let exec = exec.ok_or_else(|| {
+            (None, format!("{method} delivery cannot start the operation of the campaign"))
+        })?;
+        Ok(Self {
+            campaign: id,
+            revision,
+            consent_prompt,
+            first: commands.first,
+            writes: commands.writes,
+            start: commands.address.into_iter().chain([exec]).collect(),
+            blocked: None,
+            is_over: false,
+            may_fit_message: true,
+            previous_step: None,
+        })
     }
 
     /// Returns the campaign until the sequence is over.
@@ -139,18 +166,19 @@ impl ArmingSequence {
         &mut self,
         ctx: &mut Context<'_>,
         groups: GroupSupport,
+        limits: Limits,
     ) -> Option<Vec<PlannedCommand>> {
-        let stuck = || "the device does not execute its commands".to_owned();
+        let stuck =
+            || (StatusCode::NOT_EXECUTED, "the device does not execute its commands".to_owned());
         let next = match self.blocked.take() {
-            Some(reason) => Err(reason),
+            Some(refusal) => Err(refusal),
             None => self.next_step(groups).ok_or_else(stuck),
         };
         match next {
             Ok(commands) => Some(commands),
-            Err(reason) => {
+            Err((code, reason)) => {
                 audit_note(ctx, format!("not armed: {reason}"));
-                // The attempt stays pending: no Exec was sent, so its correlator is unused.
-                update_latest(ctx, self.campaign, |row| row.postpone(reason));
+                refuse_latest(ctx, self.campaign, (code, reason), limits);
                 None
             }
         }
@@ -217,10 +245,14 @@ impl ArmingSequence {
         if code == StatusCode::ALREADY_EXISTS && planned.verb() == Verb::Add {
             return self.overwrite(planned);
         }
-        let reason = format!("{} of {name} answered {code}", planned.verb().as_str());
+        let verb = planned.verb().as_str();
+        let reason = match code {
+            UNANSWERED => format!("{verb} of {name} was not answered"),
+            _ => format!("{verb} of {name} answered {code}"),
+        };
         match need {
             Requirement::Required => {
-                self.blocked.get_or_insert(reason);
+                self.blocked.get_or_insert((code, reason));
             }
             Requirement::Optional => {
                 self.mark_done(planned);
@@ -348,21 +380,38 @@ pub(super) fn on_consent_status(
     ctx: &mut Context<'_>,
     campaign: CampaignId,
     code: StatusCode,
+    limits: Limits,
 ) -> Option<Consent> {
     if code == StatusCode::NOT_EXECUTED {
         return None;
     }
-    audit_note(ctx, format!("{campaign}: the user answered {code}"));
+    let is_answer =
+        [StatusCode::OK, StatusCode::NOT_MODIFIED, StatusCode::CANCELLED, StatusCode::TIMED_OUT]
+            .contains(&code);
+    let who = if is_answer { "the user" } else { "the question to the user was" };
+    audit_note(ctx, format!("{campaign}: {who} answered {code}"));
     let (phase, reason) = match code {
-        StatusCode::OK => return Some(Consent::Granted),
+        StatusCode::OK => {
+            update_latest(ctx, campaign, ArmingAttempt::consent);
+            return Some(Consent::Granted);
+        }
         StatusCode::NOT_MODIFIED | StatusCode::CANCELLED => {
             (ArmingPhase::Refused, "the user declined".to_owned())
         }
-        StatusCode::NOT_SUPPORTED | StatusCode::NOT_DISPLAYABLE => {
-            (ArmingPhase::Refused, format!("the device cannot ask its user: {code}"))
-        }
+        code if says_no_user(code) => (ArmingPhase::Refused, cannot_ask(code)),
         // The next session prompts the user again.
-        _ => (ArmingPhase::Pending, format!("the user did not answer: {code}")),
+        StatusCode::TIMED_OUT => (ArmingPhase::Pending, format!("the user did not answer: {code}")),
+        later if later.is_retry_later() => {
+            (ArmingPhase::Pending, format!("the device does not ask its user now: {later}"))
+        }
+        _ => {
+            let reason = match code {
+                UNANSWERED => "the device did not answer the question to its user".to_owned(),
+                _ => format!("the question to the user was answered {code}"),
+            };
+            refuse_latest(ctx, campaign, (StatusCode::FAILED, reason), limits);
+            return Some(Consent::Missing);
+        }
     };
     let refused = code == StatusCode::NOT_MODIFIED || code == StatusCode::CANCELLED;
     let declined = refused.then_some(ResultCode::USER_CANCELLED);
@@ -370,35 +419,95 @@ pub(super) fn on_consent_status(
     Some(Consent::Missing)
 }
 
-/// Handles the status of the Exec that arms a device.
+/// Returns whether the status of a question to the user says that the device cannot ask him.
+// spec: oma-dm 4.4 (a device that cannot ask its user)
+pub(super) fn says_no_user(code: StatusCode) -> bool {
+    [
+        StatusCode::NOT_FOUND,
+        StatusCode::NOT_ALLOWED,
+        StatusCode::NOT_SUPPORTED,
+        StatusCode::UNSUPPORTED_FORMAT,
+        StatusCode::NOT_DISPLAYABLE,
+        StatusCode::NOT_IMPLEMENTED,
+    ]
+    .contains(&code)
+}
+
+fn cannot_ask(code: StatusCode) -> String {
+    format!("the device cannot ask its user: {code}")
+}
+
+/// Handles the status of the Exec that arms a device, sent for a revision of the window. A result
+/// that came before it stays.
+// spec: oma-dm 11.6 (the status of the Exec)
 pub(super) fn on_exec_status(
     ctx: &mut Context<'_>,
-    (campaign, revision): (CampaignId, u32),
+    (correlator, revision): (&Correlator, u32),
     code: StatusCode,
     limits: Limits,
 ) {
-    audit_note(ctx, format!("{campaign}: Exec answered {code}"));
-    let mut again = None;
-    update_latest(ctx, campaign, |row| match code {
-        accepted if is_carried_out(accepted) => row.accept(revision),
-        // The next session sends the same correlator.
-        UNANSWERED => row.postpone("the Exec was not answered".to_owned()),
-        later if later.is_retry_later() => row.postpone(format!("Exec answered {later}")),
-        StatusCode::NOT_FOUND
-        | StatusCode::NOT_ALLOWED
-        | StatusCode::NOT_SUPPORTED
-        | StatusCode::NOT_IMPLEMENTED
-        | BAD_URL => row.enter(ArmingPhase::NeedsUnicast, format!("Exec answered {code}")),
-        _ => {
-            row.enter(ArmingPhase::Failed, format!("Exec answered {code}"));
-            again = Some((row.device.clone(), row.attempt + 1, row.delivery_method));
+    let reason = format!("Exec answered {code}");
+    match code {
+        accepted if is_carried_out(accepted) => {
+            update_attempt(ctx, correlator, |row| row.accept(revision, None));
         }
+        // The result follows in a final alert, as after 202.
+        StatusCode(100..200) => {
+            let reason = format!("{reason}: in progress");
+            update_attempt(ctx, correlator, |row| row.accept(revision, Some(reason)));
+        }
+        _ => refuse(ctx, correlator, (code, reason), limits),
+    }
+}
+
+/// As [`refuse`], for the latest attempt of a campaign.
+pub(super) fn refuse_latest(
+    ctx: &mut Context<'_>,
+    campaign: CampaignId,
+    refusal: (StatusCode, String),
+    limits: Limits,
+) {
+    let row = latest(&ctx.stored.attempts).find(|row| row.campaign == campaign);
+    if let Some(correlator) = row.map(|row| row.correlator.clone()) {
+        refuse(ctx, &correlator, refusal, limits);
+    }
+}
+
+/// Records that the device has refused a command that an attempt needs. The next session repeats
+/// it, another delivery method is next, or the attempt has failed: then another one waits, up to the
+/// limit.
+// spec: oma-dm 11.4 (a refusal covers what follows from it)
+fn refuse(
+    ctx: &mut Context<'_>,
+    correlator: &Correlator,
+    (code, reason): (StatusCode, String),
+    limits: Limits,
+) {
+    let mut next = None;
+    update_attempt(ctx, correlator, |row| {
+        if row.result_code.is_some() {
+            return;
+        }
+        match code {
+            // The next session sends the same correlator.
+            UNANSWERED if row.has_exec_out() => {
+                return row.postpone("the Exec was sent and not answered".to_owned());
+            }
+            later if later.is_retry_later() => row.postpone(reason),
+            StatusCode::NOT_FOUND
+            | StatusCode::NOT_ALLOWED
+            | StatusCode::NOT_SUPPORTED
+            | StatusCode::NOT_IMPLEMENTED
+            | BAD_URL => row.enter(ArmingPhase::NeedsUnicast, reason),
+            _ => {
+                row.enter(ArmingPhase::Failed, reason);
+                next = Some(row.clone()).filter(|row| row.attempt < limits.attempts);
+            }
+        }
+        row.clear_exec();
     });
-    if let Some((device, attempt, way)) = again
-        && attempt <= limits.attempts
-    {
+    if let Some(row) = next {
         let correlator = fresh_correlator(ctx.random);
-        let next = ArmingAttempt::pending(device, campaign, attempt, correlator, ctx.now);
-        ctx.stored.attempts.push(ArmingAttempt { delivery_method: way, ..next });
+        ctx.stored.attempts.push(row.successor(correlator, ctx.now));
     }
 }

@@ -2,7 +2,10 @@
 
 use std::{collections::BTreeMap, sync::Arc};
 
-use proto::{ids::CampaignId, time::Utc};
+use proto::{
+    ids::{CampaignId, Correlator},
+    time::Utc,
+};
 
 use crate::{
     campaign::model::Campaign,
@@ -93,10 +96,32 @@ pub(super) fn update_latest(
     }
 }
 
+/// Changes the attempt with this correlator.
+pub(super) fn update_attempt(
+    ctx: &mut Context<'_>,
+    correlator: &Correlator,
+    change: impl FnOnce(&mut ArmingAttempt),
+) {
+    let mut rows = ctx.stored.attempts.iter_mut();
+    if let Some(row) = rows.find(|row| row.correlator == *correlator) {
+        let before = row.clone();
+        change(row);
+        if *row != before {
+            row.mark_changed(ctx.now);
+        }
+    }
+}
+
 /// Returns the campaign `id`, if it was read.
 #[must_use]
 pub fn campaign_of(stored: &DeviceContext, id: CampaignId) -> Option<&Campaign> {
     stored.campaigns.iter().find(|campaign| campaign.id == id)
+}
+
+/// Returns whether the campaign `id` brings firmware.
+#[must_use]
+pub fn is_firmware(stored: &DeviceContext, id: CampaignId) -> bool {
+    campaign_of(stored, id).is_some_and(|campaign| campaign.delivery.software.is_none())
 }
 
 /// Returns the latest attempt of each campaign out of all attempts for one device.

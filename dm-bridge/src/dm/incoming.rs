@@ -1,20 +1,23 @@
 //! Values and reports of a device: their effect on its rows.
 
-use proto::dm::{
-    code::StatusCode,
-    fumo::{OperationResult, Phase},
-    syncml::Item,
+use proto::{
+    dm::{
+        code::StatusCode,
+        fumo::{OperationResult, Phase},
+        syncml::Item,
+    },
+    ids::Correlator,
 };
 
 use super::{
-    context::{Context, audit_note},
+    context::{Context, DeviceContext, audit_note, is_firmware, latest, update_latest},
     outbox::{UNANSWERED, is_carried_out},
 };
 use crate::{
     arming::results::{self, Receipt},
     fleet::{
         attempt::{ArmingAttempt, ArmingPhase},
-        device::SuspendCommand,
+        device::{ObjectOrigin, SuspendCommand},
         policy::NodeValue,
     },
 };
@@ -99,18 +102,48 @@ pub(super) fn on_policy_status(ctx: &mut Context<'_>, setting: &NodeValue, code:
     ctx.stored.device.policy.record_status(setting, code, ctx.now);
 }
 
-/// Handles a final alert of an attempt.
+/// Handles a final alert of an attempt. Without a correlator it counts for the only operation that
+/// it can be about; one that counts for none is shown at the operations in progress.
 pub(super) fn on_result(ctx: &mut Context<'_>, result: &OperationResult) -> Receipt {
-    let receipt = results::record_result(&mut ctx.stored.attempts, result, ctx.now);
-    audit_note(
-        ctx,
-        match receipt {
-            Receipt::Recorded => format!("result {}", result.result),
-            Receipt::Duplicate => format!("result {} again", result.result),
-            Receipt::Unmatched => format!("result {} of no attempt, not counted", result.result),
-        },
-    );
+    let stored = &mut *ctx.stored;
+    let named = match &result.correlator {
+        Some(correlator) => Some(correlator.clone()),
+        None => adopted(stored, result),
+    };
+    let receipt = results::record_result_of(&mut stored.attempts, named.as_ref(), result, ctx.now);
+    let code = result.result;
+    let text = match receipt {
+        Receipt::Recorded => format!("result {code}"),
+        Receipt::Duplicate => format!("result {code} again"),
+        Receipt::Unmatched => format!("result {code} of no attempt, not counted"),
+    };
+    if receipt == Receipt::Unmatched {
+        let why = match &result.correlator {
+            Some(_) => "the Correlator of no operation here",
+            None => "no Correlator, and may be about several operations",
+        };
+        let text = format!("a final alert with result {code} has {why}: not counted");
+        let campaigns: Vec<_> = running_firmware(stored).map(|row| row.campaign).collect();
+        for campaign in campaigns {
+            update_latest(ctx, campaign, |row| row.postpone(text.clone()));
+        }
+    }
+    audit_note(ctx, text);
     receipt
+}
+
+/// Returns the correlator of the operation that a final alert without one counts for.
+fn adopted(stored: &DeviceContext, result: &OperationResult) -> Option<Correlator> {
+    let object = &stored.device.object;
+    let is_ours = object.origin == ObjectOrigin::Assumed
+        || result.object.as_deref().is_none_or(|uri| uri.is_empty() || object.contains(uri));
+    let firmware = latest(&stored.attempts).filter(|row| is_firmware(stored, row.campaign));
+    results::only_operation(&firmware.collect::<Vec<_>>()).filter(|_| is_ours)
+}
+
+fn running_firmware(stored: &DeviceContext) -> impl Iterator<Item = &ArmingAttempt> {
+    latest(&stored.attempts)
+        .filter(|row| row.may_run() && row.phase.is_open() && is_firmware(stored, row.campaign))
 }
 
 /// Truncates a text of a device and removes control characters.

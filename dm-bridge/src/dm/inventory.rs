@@ -20,7 +20,7 @@ use proto::{
 };
 
 use super::{
-    context::{Context, DeviceContext, audit_note},
+    context::{Context, DeviceContext, audit_note, is_firmware, latest},
     outbox::{PlannedCommand, Purpose, Request, is_carried_out},
 };
 use crate::{
@@ -185,6 +185,8 @@ impl InventorySync {
 
 /// Handles the result of an operation on a component, of an operator or of a campaign.
 pub(super) fn on_component_result(ctx: &mut Context<'_>, result: &OperationResult) -> Receipt {
+    let correlator = result.correlator.clone().or_else(|| only_operation(ctx.stored));
+    let result = &OperationResult { correlator, ..result.clone() };
     let receipt = match ctx.stored.device.components.record_result(result, ctx.now) {
         Some(true) => Receipt::Recorded,
         Some(false) => Receipt::Duplicate,
@@ -201,6 +203,20 @@ pub(super) fn on_component_result(ctx: &mut Context<'_>, result: &OperationResul
         },
     );
     receipt
+}
+
+/// Returns the correlator of the one operation in progress that a final alert without a correlator
+/// can be about.
+// spec: oma-dm 11.6 (a final alert without a correlator)
+fn only_operation(stored: &DeviceContext) -> Option<Correlator> {
+    let operations = stored.device.components.operations.iter();
+    let accepted = operations.filter(|it| it.state == OperationState::Accepted);
+    let attempts = latest(&stored.attempts).filter(|row| row.may_run() && row.phase.is_open());
+    let attempts = attempts.filter(|row| !is_firmware(stored, row.campaign));
+    let mut open =
+        accepted.map(|it| &it.correlator).chain(attempts.map(|row| &row.correlator)).cloned();
+    let first = open.next();
+    first.filter(|_| open.next().is_none())
 }
 
 /// Compares the inventory with the reported results of campaigns.
@@ -239,8 +255,12 @@ pub(super) fn on_operation_status(
         return;
     }
     work.reason = Some(format!("Exec answered {code}"));
+    // The result follows in a final alert, as after 202.
+    if (100..200).contains(&code.0) {
+        work.state = OperationState::Accepted;
+    }
     // Without a status it may have been accepted: the next session sends the same correlator.
-    if code.0 != 0 && !code.is_retry_later() {
+    if code.0 >= 200 && !code.is_retry_later() {
         work.state = OperationState::Failed;
     }
 }

@@ -41,6 +41,8 @@ pub(super) fn is_carried_out(code: StatusCode) -> bool {
 pub enum Property {
     /// `./DevDetail/FwV`.
     Firmware,
+    /// Names of the nodes of the FUMO object.
+    Nodes,
     /// `State` of the FUMO object.
     State,
     /// Version of `Ext/Broadcast`; absent on a device without broadcast reception.
@@ -133,6 +135,8 @@ pub enum Purpose {
     Arm(CampaignId),
     /// Reads the inventory of software components.
     Inventory,
+    /// Looks for the FUMO object.
+    FindObject,
     /// Starts an operation on a component.
     Component(Correlator),
     /// Suspends or resumes reception.
@@ -488,6 +492,25 @@ impl Outbox {
     /// Returns the command that was sent with these numbers.
     pub(super) fn sent(&self, message: MessageId, command: CommandId) -> Option<&PlannedCommand> {
         self.sent.get(&(message, command)).map(|sent| &sent.planned)
+    }
+
+    /// Returns the campaign that a message arms the device for, by an Exec without a status yet.
+    pub(super) fn armed_by(&self, message: MessageId) -> Option<CampaignId> {
+        let sent = self.awaiting_status.iter().filter(|key| key.0 == message);
+        sent.filter_map(|key| self.sent.get(key)).find_map(|sent| match sent.planned.purpose() {
+            Purpose::Arm(campaign) => Some(*campaign),
+            Purpose::Read(_)
+            | Purpose::Write(..)
+            | Purpose::Inventory
+            | Purpose::FindObject
+            | Purpose::Component(_)
+            | Purpose::Suspension(_)
+            | Purpose::Policy(_)
+            | Purpose::Disarm(_)
+            | Purpose::NotifyUser
+            | Purpose::AskUser(_)
+            | Purpose::Group(_) => None,
+        })
     }
 
     /// Renumbers sent commands after their message was sent again under another number.

@@ -47,7 +47,10 @@ use super::{
 use crate::{
     arming::results::Receipt,
     campaign::model::CampaignState,
-    fleet::{attempt::ArmingPhase, profile::Quirk},
+    fleet::{
+        attempt::{ArmingAttempt, ArmingPhase},
+        profile::Quirk,
+    },
 };
 
 /// A DM session with an authenticated device.
@@ -305,7 +308,7 @@ impl DmSession {
         match planned.purpose() {
             Purpose::Read(property) => {
                 if !code.is_success() {
-                    self.capabilities.remove(*property);
+                    self.capabilities.remove(*property, code);
                 }
             }
             Purpose::Inventory => self.tasks.inventory().on_status(planned, code),
@@ -314,13 +317,18 @@ impl DmSession {
                 let components = &mut ctx.stored.device.components;
                 inventory::on_operation_status(components, correlator, code, ctx.now);
             }
+            // Only its values count.
+            Purpose::FindObject => {}
             Purpose::Write(need, name) => {
+                self.capabilities.on_write_refused(planned, code);
                 if let Stage::Arming(sequence) = &mut self.stage {
                     sequence.on_write_status(ctx, planned, code, (*need, name));
                 }
             }
-            Purpose::Arm(_) if code == StatusCode::NOT_EXECUTED => {}
-            Purpose::Arm(campaign) => self.on_exec_status(ctx, *campaign, code),
+            Purpose::Arm(campaign) if code == StatusCode::NOT_EXECUTED => {
+                update_latest(ctx, *campaign, ArmingAttempt::skip_exec);
+            }
+            Purpose::Arm(campaign) => self.on_exec_status(ctx, *campaign, planned, code),
             Purpose::Group(kind) => {
                 if !code.is_success() {
                     audit_note(ctx, format!("{kind} answered {code}"));
@@ -335,15 +343,21 @@ impl DmSession {
                 audit_note(ctx, format!("disarm answered {code}"));
                 if is_carried_out(code) {
                     update_latest(ctx, *campaign, |row| {
-                        row.phase = ArmingPhase::Disarmed;
-                        row.reason = Some("the campaign was stopped".to_owned());
+                        row.enter(ArmingPhase::Disarmed, "the campaign was stopped".to_owned());
                     });
                 }
             }
         }
     }
 
-    fn on_exec_status(&mut self, ctx: &mut Context<'_>, campaign: CampaignId, code: StatusCode) {
+    fn on_exec_status(
+        &mut self,
+        ctx: &mut Context<'_>,
+        campaign: CampaignId,
+        planned: &PlannedCommand,
+        code: StatusCode,
+    ) {
+        audit_note(ctx, format!("{campaign}: Exec answered {code}"));
         let revision = match &mut self.stage {
             Stage::Arming(sequence) => {
                 sequence.end();
@@ -351,11 +365,17 @@ impl DmSession {
             }
             Stage::Query | Stage::Schedule | Stage::Exec | Stage::Done => 0,
         };
-        arming_sequence::on_exec_status(ctx, (campaign, revision), code, self.limits);
+        if let Request::Exec(_, Some(correlator)) = planned.request() {
+            arming_sequence::on_exec_status(ctx, (correlator, revision), code, self.limits);
+        }
     }
 
     fn on_consent_status(&mut self, ctx: &mut Context<'_>, campaign: CampaignId, code: StatusCode) {
-        let Some(consent) = arming_sequence::on_consent_status(ctx, campaign, code) else { return };
+        if arming_sequence::says_no_user(code) {
+            self.capabilities.record_no_user(code);
+        }
+        let consent = arming_sequence::on_consent_status(ctx, campaign, code, self.limits);
+        let Some(consent) = consent else { return };
         if consent == Consent::Granted {
             self.tasks.record_consent(campaign);
         }
@@ -373,13 +393,18 @@ impl DmSession {
         if let (Purpose::Inventory, Request::Get(uri)) = (planned.purpose(), planned.request()) {
             return self.tasks.inventory().on_value(uri, clip(text, MAX_LIST_BYTES));
         }
+        if let (Purpose::FindObject, Request::Get(uri)) = (planned.purpose(), planned.request()) {
+            return self.tasks.search().on_value(uri, clip(text, MAX_LIST_BYTES));
+        }
         let Purpose::Read(property) = *planned.purpose() else { return };
-        let text = clip(text, self.limits.text_bytes);
+        let is_list = property == Property::Nodes;
+        let text = clip(text, if is_list { MAX_LIST_BYTES } else { self.limits.text_bytes });
         self.capabilities.record(property, text.clone());
         match property {
             Property::Firmware => incoming::on_firmware_version(ctx, text),
             Property::Phase => incoming::on_phase(ctx, &text),
             Property::State
+            | Property::Nodes
             | Property::BroadcastVersion
             | Property::MaxBlockSymbols
             | Property::MaxStorage
@@ -440,6 +465,7 @@ impl DmSession {
         }
         match OperationResult::from_alert(&generic, correlator) {
             Ok(Some(result)) => {
+                self.tasks.search().add_hint(generic.source.as_deref().unwrap_or_default());
                 let receipt = incoming::on_result(ctx, &result);
                 let code = self.on_result(receipt);
                 // A version read before the result proves nothing.
@@ -450,6 +476,8 @@ impl DmSession {
             }
             Ok(None) => match UpdateRequest::from_alert(&generic) {
                 Some(request) => {
+                    let named = request.object.as_deref().unwrap_or_default();
+                    self.tasks.search().add_hint(named);
                     let (code, text) =
                         update_request::on_update_request(ctx, &mut self.tasks, &request);
                     self.outbox.extend(text);
@@ -524,7 +552,12 @@ impl DmSession {
         }
         loop {
             match self.outbox.pack(reply, encoding) {
-                Packed::Full => return,
+                Packed::Full => {
+                    if let Some(campaign) = self.outbox.armed_by(reply.id()) {
+                        update_latest(ctx, campaign, ArmingAttempt::start);
+                    }
+                    return;
+                }
                 Packed::GroupTooLarge(kind) => self.regroup(ctx, kind),
                 Packed::TooLarge(planned) => {
                     if self.capabilities.accepts_large_objects()
@@ -546,7 +579,7 @@ impl DmSession {
             Stage::Query | Stage::Exec => self.stage = Stage::Schedule,
             Stage::Arming(_) => self.next_arming_step(ctx),
             Stage::Done => {}
-            Stage::Schedule => match self.tasks.next(ctx, &self.capabilities) {
+            Stage::Schedule => match self.tasks.next(ctx, &mut self.capabilities) {
                 Step::Send(commands) => {
                     self.outbox.extend(commands);
                     self.stage = Stage::Exec;
@@ -565,7 +598,7 @@ impl DmSession {
     fn next_arming_step(&mut self, ctx: &mut Context<'_>) {
         let commands = match &mut self.stage {
             Stage::Arming(sequence) if !sequence.is_over() => {
-                sequence.next(ctx, self.outbox.groups())
+                sequence.next(ctx, self.outbox.groups(), self.limits)
             }
             Stage::Arming(_) | Stage::Query | Stage::Schedule | Stage::Exec | Stage::Done => None,
         };
@@ -607,12 +640,17 @@ impl DmSession {
             // The next session uses the next delivery method, if there is one.
             let campaign = campaign_of(ctx.stored, sequence.campaign()).cloned();
             let next = |method| campaign.as_ref().and_then(|campaign| campaign.next_method(method));
-            update_latest(ctx, sequence.campaign(), |row| {
-                row.reason = Some(reason);
-                if next(row.delivery_method).is_some() {
-                    row.phase = ArmingPhase::NeedsUnicast;
+            let (mut is_last, id) = (false, sequence.campaign());
+            update_latest(ctx, id, |row| {
+                is_last = next(row.delivery_method).is_none();
+                if !is_last {
+                    row.enter(ArmingPhase::NeedsUnicast, reason.clone());
                 }
             });
+            if is_last {
+                let refusal = (StatusCode::TOO_LARGE, reason);
+                arming_sequence::refuse_latest(ctx, id, refusal, self.limits);
+            }
         }
         self.end();
     }

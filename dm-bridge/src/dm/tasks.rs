@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 
 use proto::{
     dm::{
+        code::StatusCode,
         nodes::broadcast,
         syncml::{Item, Meta},
     },
@@ -13,16 +14,19 @@ use proto::{
 
 use super::{
     arming_sequence::ArmingSequence,
-    capabilities::Capabilities,
-    context::{Context, campaign_of, latest},
+    capabilities::{Capabilities, ObjectStatus},
+    context::{
+        Context, DeviceContext, audit_note, campaign_of, is_firmware, latest, update_latest,
+    },
     inventory::InventorySync,
+    object_search::{ObjectSearch, SearchStep},
     outbox::{PlannedCommand, Purpose, Request},
 };
 use crate::{
     campaign::model::{Campaign, CampaignState, DeliveryMethod, Window},
     fleet::{
         attempt::{ArmingAttempt, ArmingPhase},
-        device::{Device, SuspendCommand},
+        device::{Device, FirmwareObject, ObjectOrigin, SuspendCommand},
         policy::NodeValue,
         profile::Quirk,
     },
@@ -41,6 +45,7 @@ pub(super) struct SessionTasks {
     /// Policy settings that were sent.
     policies_sent: BTreeSet<NodeValue>,
     inventory: InventorySync,
+    search: ObjectSearch,
 }
 
 /// The next step of a session.
@@ -67,8 +72,11 @@ pub(super) enum ArmingTask {
 
 impl SessionTasks {
     /// Returns the next task, by priority: policy, suspension, components, arming.
-    pub(super) fn next(&mut self, ctx: &mut Context<'_>, capabilities: &Capabilities) -> Step {
+    pub(super) fn next(&mut self, ctx: &mut Context<'_>, capabilities: &mut Capabilities) -> Step {
         loop {
+            if let Some(step) = self.find_object(ctx, capabilities) {
+                return step;
+            }
             for campaign in fall_back(ctx) {
                 self.attempted.remove(&campaign);
             }
@@ -89,11 +97,56 @@ impl SessionTasks {
                 Some(ArmingTask::Arm(campaign)) => {
                     // One attempt per session, whatever its outcome.
                     self.attempted.insert(campaign);
+                    if let Some(reason) = missing_object(ctx.stored, capabilities, campaign) {
+                        update_latest(ctx, campaign, |row| row.end_without_object(reason));
+                        continue;
+                    }
                     let begun = ArmingSequence::begin(ctx, capabilities, campaign, &self.consented);
                     if let Some(sequence) = begun {
                         return Step::Arm(Box::new(sequence));
                     }
                 }
+            }
+        }
+    }
+
+    /// Looks for the FUMO object of a device that does not have it at its usual place, when a task
+    /// needs it. What was found is kept with the device.
+    // spec: oma-dm 11.3 (the place of the object is learnt by Get)
+    fn find_object(
+        &mut self,
+        ctx: &mut Context<'_>,
+        capabilities: &mut Capabilities,
+    ) -> Option<Step> {
+        let object = &ctx.stored.device.object;
+        match capabilities.object_status() {
+            ObjectStatus::Missing(_) if object.origin != ObjectOrigin::Set => {}
+            ObjectStatus::Present if object.origin == ObjectOrigin::Assumed => {
+                ctx.stored.device.object = FirmwareObject::learnt(object.uri.clone());
+                return None;
+            }
+            ObjectStatus::Missing(_) | ObjectStatus::Present | ObjectStatus::Unknown => {
+                return None;
+            }
+        }
+        let device = &ctx.stored.device;
+        let needs_it = device.pending_suspension.is_some()
+            || device.policy.pending().next().is_some()
+            || self.next_arming(ctx).is_some_and(|task| match task {
+                ArmingTask::Arm(campaign) => is_firmware(ctx.stored, campaign),
+                ArmingTask::Disarm(_) => true,
+            });
+        if !needs_it {
+            return None;
+        }
+        match self.search.next() {
+            SearchStep::Send(commands) => Some(Step::Send(commands)),
+            SearchStep::Over => None,
+            SearchStep::Found(node) => {
+                audit_note(ctx, format!("its firmware object is {node}"));
+                ctx.stored.device.object = FirmwareObject::learnt(node.to_string());
+                capabilities.forget_object();
+                Some(Step::Query)
             }
         }
     }
@@ -127,6 +180,11 @@ impl SessionTasks {
     /// Records that the user has accepted a campaign.
     pub(super) fn record_consent(&mut self, campaign: CampaignId) {
         self.consented.insert(campaign);
+    }
+
+    /// Returns the search for the FUMO object.
+    pub(super) const fn search(&mut self) -> &mut ObjectSearch {
+        &mut self.search
     }
 
     /// Returns the reading of the inventory.
@@ -197,11 +255,31 @@ fn fall_back(ctx: &mut Context<'_>) -> Vec<CampaignId> {
             "{}: {} not possible ({reason}), {way} is next",
             row.campaign, row.delivery_method
         ));
-        let (attempt, correlator) = (row.attempt + 1, fresh_correlator(ctx.random));
-        let next = ArmingAttempt::pending(row.device, row.campaign, attempt, correlator, ctx.now);
+        let next = row.successor(fresh_correlator(ctx.random), ctx.now);
         ctx.stored.attempts.push(ArmingAttempt { delivery_method: way, ..next });
     }
     moved
+}
+
+/// Returns the reason for which a device without a FUMO object cannot get a firmware campaign.
+// spec: oma-dm 11.3 (no object here is an outcome)
+fn missing_object(
+    stored: &DeviceContext,
+    capabilities: &Capabilities,
+    campaign: CampaignId,
+) -> Option<String> {
+    let ObjectStatus::Missing(code) = capabilities.object_status() else { return None };
+    let FirmwareObject { uri, origin } = &stored.device.object;
+    // Another status may mean that the server has no right to read there.
+    let is_missing = code == StatusCode::NOT_FOUND && is_firmware(stored, campaign);
+    is_missing.then(|| match origin {
+        ObjectOrigin::Set => {
+            format!("the device has no firmware object at {uri}, which the operator has set")
+        }
+        ObjectOrigin::Assumed | ObjectOrigin::Learnt => {
+            format!("the device has no firmware object: none at {uri}, none found in its tree")
+        }
+    })
 }
 
 /// Returns the Exec that disarms a device.
@@ -221,7 +299,7 @@ fn suspension(command: SuspendCommand, device: &Device, random: RandomBytes<'_>)
 /// Returns the Replace that sets a policy node.
 fn set_policy(setting: NodeValue, device: &Device) -> PlannedCommand {
     let node = setting.node();
-    let uri = format!("{}/{}", device.object, node.path());
+    let uri = device.object.node(node.path());
     let item = Item {
         meta: Some(Meta::format(node.format())),
         data: Some(setting.value().into()),
@@ -239,7 +317,7 @@ fn device_exec(
 ) -> PlannedCommand {
     let is_wanted = device.profile.quirks.contains(&Quirk::CorrelatorAlways);
     let correlator = is_wanted.then(|| fresh_correlator(random));
-    PlannedCommand::new(purpose, Request::Exec(format!("{}/{node}", device.object), correlator))
+    PlannedCommand::new(purpose, Request::Exec(device.object.node(node), correlator))
 }
 
 #[cfg(test)]

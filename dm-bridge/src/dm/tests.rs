@@ -40,10 +40,12 @@ mod any_device;
 mod authentication;
 mod components;
 mod device_commands;
+mod firmware_object;
 mod groups;
 mod large_objects;
 mod policy;
 mod quirks;
+mod reasons;
 mod unicast;
 mod update_requests;
 
@@ -393,8 +395,8 @@ fn no_exec_follows_a_replace_that_failed() {
     device.run(&mut context);
     assert!(!device.written().iter().any(|name| name.starts_with("Exec")));
     let row = latest(&context);
-    assert_eq!((row.phase, row.attempt), (ArmingPhase::Pending, 1));
-    assert_eq!(row.reason.as_deref(), Some("Replace of Manifest answered 413"));
+    assert_eq!((row.phase, row.attempt), (ArmingPhase::Pending, 2));
+    assert_eq!(row.reason.as_deref(), Some("attempt 1: Replace of Manifest answered 413"));
 }
 
 #[test]

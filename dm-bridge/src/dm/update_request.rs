@@ -19,7 +19,7 @@ use crate::{
         model::{Campaign, CampaignState},
         update_requests::UpdateRequestPolicy,
     },
-    fleet::attempt::ArmingAttempt,
+    fleet::{attempt::ArmingAttempt, device::ObjectOrigin},
     random::fresh_correlator,
 };
 
@@ -129,11 +129,10 @@ fn is_in_progress(context: &DeviceContext, id: CampaignId) -> bool {
 /// name a node below the object.
 // spec: oma-004 6.1.3 (URI of the object, or none for all)
 fn names_firmware(context: &DeviceContext, request: &UpdateRequest) -> bool {
-    let own = context.device.object.trim_end_matches('/');
-    request.object.as_deref().map(|uri| uri.trim_end_matches('/')).is_none_or(|uri| {
-        uri.is_empty()
-            || uri.strip_prefix(own).is_some_and(|below| below.is_empty() || below.starts_with('/'))
-    })
+    let own = &context.device.object;
+    let named = request.object.as_deref().filter(|uri| !uri.trim_end_matches('/').is_empty());
+    // While the place is not known, an object elsewhere is where it is looked for.
+    own.origin == ObjectOrigin::Assumed || named.is_none_or(|uri| own.contains(uri))
 }
 
 /// Returns the newest running campaign with another version than the device runs, and without an

@@ -1,5 +1,7 @@
 //! One attempt to arm one device for one campaign, and its result.
 
+use std::collections::BTreeSet;
+
 use proto::{
     dm::fumo::ResultCode,
     ids::{CampaignId, Correlator, DeviceId},
@@ -8,6 +10,9 @@ use proto::{
 
 use super::package_secret::PackageSecret;
 use crate::campaign::model::DeliveryMethod;
+
+/// Reason of an attempt whose Exec was sent.
+const EXEC_SENT: &str = "the Exec was sent, and its status has not come";
 
 /// A row of the arming queue: one (device, campaign, attempt).
 ///
@@ -27,6 +32,8 @@ pub struct ArmingAttempt {
     pub correlator: Correlator,
     /// Delivery method of the package.
     pub delivery_method: DeliveryMethod,
+    /// Steps that it has taken.
+    pub marks: BTreeSet<AttemptMark>,
     /// Secret in the URLs of its package; absent until one is sent.
     pub package_secret: Option<PackageSecret>,
     /// Phase of the attempt.
@@ -60,6 +67,7 @@ impl ArmingAttempt {
             version: 0,
             correlator,
             delivery_method: DeliveryMethod::Broadcast,
+            marks: BTreeSet::new(),
             package_secret: None,
             phase: ArmingPhase::Pending,
             armed_revision: 0,
@@ -70,10 +78,76 @@ impl ArmingAttempt {
         }
     }
 
-    /// Records that the device has accepted the Exec for a revision of the window.
-    pub fn accept(&mut self, revision: u32) {
+    /// Returns an attempt after this one that waits for the device's next DM session: it has the
+    /// reason of this one, and the consent of the user.
+    #[must_use]
+    pub fn successor(&self, correlator: Correlator, now: Utc) -> Self {
+        let (device, attempt) = (self.device.clone(), self.attempt + 1);
+        let next = Self::pending(device, self.campaign, attempt, correlator, now);
+        let reason = self.reason.as_ref();
+        Self {
+            delivery_method: self.delivery_method,
+            marks: self
+                .marks
+                .iter()
+                .copied()
+                .filter(|mark| *mark == AttemptMark::Consent)
+                .collect(),
+            reason: reason.map(|reason| format!("attempt {}: {reason}", self.attempt)),
+            ..next
+        }
+    }
+
+    /// Records that the user has accepted.
+    pub fn consent(&mut self) {
+        self.marks.insert(AttemptMark::Consent);
+    }
+
+    /// Records that the Exec leaves: until its status arrives, it may be executed.
+    pub fn start(&mut self) {
+        self.marks.insert(AttemptMark::ExecSent);
+        self.reason = Some(EXEC_SENT.to_owned());
+    }
+
+    /// Records that the device has skipped the Exec.
+    pub fn skip_exec(&mut self) {
+        if self.marks.remove(&AttemptMark::ExecSent) && self.reason.as_deref() == Some(EXEC_SENT) {
+            self.reason = None;
+        }
+    }
+
+    /// Records that no Exec is under way, whatever the reason of the attempt.
+    pub fn clear_exec(&mut self) {
+        self.marks.remove(&AttemptMark::ExecSent);
+    }
+
+    /// Returns whether an Exec is under way without a status.
+    #[must_use]
+    pub fn has_exec_out(&self) -> bool {
+        self.marks.contains(&AttemptMark::ExecSent)
+    }
+
+    /// Returns whether the user has accepted.
+    #[must_use]
+    pub fn has_consent(&self) -> bool {
+        self.was_accepted() || self.marks.contains(&AttemptMark::Consent)
+    }
+
+    /// Returns whether the device may be executing the Exec, or has accepted it.
+    #[must_use]
+    pub fn may_run(&self) -> bool {
+        self.result_code.is_none() && (self.was_accepted() || self.has_exec_out())
+    }
+
+    /// Records that the device has accepted the Exec for a revision of the window; a reason that
+    /// goes with it is shown. A result that came before stays.
+    pub fn accept(&mut self, revision: u32, reason: Option<String>) {
         self.armed_revision = revision;
-        self.reason = None;
+        self.clear_exec();
+        if self.result_code.is_some() {
+            return;
+        }
+        self.reason = reason;
         if matches!(self.phase, ArmingPhase::Pending | ArmingPhase::Unknown) {
             self.phase = ArmingPhase::Armed;
         }
@@ -90,6 +164,15 @@ impl ArmingAttempt {
         self.reason = Some(reason);
     }
 
+    /// Ends the attempt of a device that has no firmware object; one that may be running waits.
+    pub fn end_without_object(&mut self, reason: String) {
+        if self.may_run() {
+            self.postpone(reason);
+        } else {
+            self.enter(ArmingPhase::Failed, reason);
+        }
+    }
+
     /// Enters the phase that the device shows.
     pub fn show(&mut self, phase: ArmingPhase, now: Utc) {
         if self.phase != phase {
@@ -103,11 +186,27 @@ impl ArmingAttempt {
     pub fn record_result(&mut self, code: u16, phase: ArmingPhase, text: &str, now: Utc) -> bool {
         let is_first = self.result_code.is_none();
         if is_first {
+            // A device that reports the end has received the Exec, also where its status is lost.
+            if self.may_run() {
+                self.armed_revision = self.armed_revision.max(1);
+            }
             self.result_code = Some(code);
             self.enter(phase, text.to_owned());
             self.updated = now;
         }
         is_first
+    }
+
+    /// Records that the device has downloaded the package and goes on; returns whether the attempt
+    /// has no result yet.
+    pub fn record_download(&mut self, text: String, now: Utc) -> bool {
+        let is_open = self.result_code.is_none();
+        if is_open {
+            self.armed_revision = self.armed_revision.max(1);
+            self.enter(ArmingPhase::Assembled, text);
+            self.updated = now;
+        }
+        is_open
     }
 
     /// Records the answer of the user, with the result code when he has declined.
@@ -150,6 +249,16 @@ impl ArmingAttempt {
     pub const fn was_accepted(&self) -> bool {
         let refused = matches!(self.phase, ArmingPhase::Refused | ArmingPhase::NeedsUnicast);
         self.armed_revision > 0 && !refused
+    }
+}
+
+proto::words! {
+    /// A step that an attempt has taken.
+    pub enum AttemptMark: "mark of an attempt" {
+        /// The user has accepted.
+        Consent = "consent",
+        /// The Exec was sent; it may be executed also without a status.
+        ExecSent = "exec-sent",
     }
 }
 

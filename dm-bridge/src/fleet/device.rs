@@ -3,7 +3,10 @@
 use std::{fmt, sync::Arc};
 
 use proto::{
-    dm::auth::{AuthKind, Secret},
+    dm::{
+        auth::{AuthKind, Secret},
+        uri::NodeUri,
+    },
     ids::{ClassId, DeviceId, VendorId},
     time::Utc,
 };
@@ -11,7 +14,7 @@ use proto::{
 use super::{address::ProvedFrom, components::Components, policy::DesiredPolicy, profile::Profile};
 use crate::campaign::update_requests::UpdateRequestPolicy;
 
-/// The FUMO object of a device unless it was enrolled with another.
+/// The usual place of the FUMO object of a device.
 pub const DEFAULT_FUMO_OBJECT: &str = "./FwUpdate/Main";
 
 /// Server id of this server in DM messages.
@@ -34,8 +37,8 @@ pub struct Device {
     pub class: ClassId,
     /// URL at which the device reaches this server, as given at enrolment.
     pub url: String,
-    /// Root of its FUMO object.
-    pub object: String,
+    /// Its FUMO object.
+    pub object: FirmwareObject,
     /// Credentials of its client.
     pub auth: DeviceAuth,
     /// Credentials of this server for it; absent on a device that was enrolled without.
@@ -56,6 +59,57 @@ pub struct Device {
     pub enrolled: Utc,
     /// Time of its last authenticated message.
     pub last_seen: Option<Utc>,
+}
+
+/// The place of the FUMO object in the tree of a device.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct FirmwareObject {
+    /// Its root, such as `./FwUpdate/Main`.
+    pub uri: String,
+    /// Origin of the place.
+    pub origin: ObjectOrigin,
+}
+
+proto::words! {
+    /// The origin of the place of a FUMO object.
+    pub enum ObjectOrigin: "origin of the firmware object" {
+        /// The usual place; the device has not shown an object there.
+        Assumed = "assumed",
+        /// The device has shown the object there.
+        Learnt = "learnt",
+        /// Set by the operator.
+        Set = "set",
+    }
+}
+
+impl FirmwareObject {
+    /// Returns the place that the operator has set; without one, the usual place.
+    #[must_use]
+    pub fn new(set: Option<&NodeUri>) -> Self {
+        match set {
+            Some(uri) => Self { uri: uri.to_string(), origin: ObjectOrigin::Set },
+            None => Self { uri: DEFAULT_FUMO_OBJECT.to_owned(), origin: ObjectOrigin::Assumed },
+        }
+    }
+
+    /// Returns the place that the device has shown.
+    #[must_use]
+    pub const fn learnt(uri: String) -> Self {
+        Self { uri, origin: ObjectOrigin::Learnt }
+    }
+
+    /// Returns the URI of a node below the object, given its path (`Ext/Broadcast/Phase`).
+    #[must_use]
+    pub fn node(&self, path: &str) -> String {
+        format!("{}/{path}", self.uri)
+    }
+
+    /// Returns whether `uri` is the object or a node below it; some clients name such a node.
+    #[must_use]
+    pub fn contains(&self, uri: &str) -> bool {
+        let (object, node) = (self.uri.parse::<NodeUri>(), uri.trim_end_matches('/').parse());
+        object.is_ok_and(|object| node.is_ok_and(|node: NodeUri| node.below(&object).is_some()))
+    }
 }
 
 proto::words! {
@@ -177,5 +231,37 @@ pub struct Nonce(pub [u8; 16]);
 impl fmt::Debug for Nonce {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         formatter.write_str("Nonce")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_firmware_object_contains_its_nodes_and_no_neighbour() {
+        let object = FirmwareObject::new(None);
+        assert_eq!(
+            (object.uri.as_str(), object.origin),
+            ("./FwUpdate/Main", ObjectOrigin::Assumed)
+        );
+        for inside in ["./FwUpdate/Main", "FwUpdate/Main/", "./FwUpdate/Main/Update"] {
+            assert!(object.contains(inside), "{inside}");
+        }
+        for outside in ["", ".", "./FwUpdate", "./FwUpdate/MainOther", "./FwUpdate/Modem", "//"] {
+            assert!(!object.contains(outside), "{outside}");
+        }
+        let set = FirmwareObject::new(Some(&"Vendor/Fota".parse().unwrap()));
+        assert_eq!(
+            (set.node("State").as_str(), set.origin),
+            ("./Vendor/Fota/State", ObjectOrigin::Set)
+        );
+    }
+
+    #[test]
+    fn origins_are_read_as_they_are_written() {
+        for origin in ObjectOrigin::ALL {
+            assert_eq!(origin.as_str().parse::<ObjectOrigin>().unwrap(), origin);
+        }
     }
 }

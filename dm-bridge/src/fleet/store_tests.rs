@@ -18,8 +18,8 @@ use super::{
     audit::{Actor, Audit},
     components::{ComponentOperation, Components, InventoryEntry, OperationState},
     device::{
-        DEFAULT_FUMO_OBJECT, Device, DeviceAuth, DeviceNonce, Nonce, ServerCredentials,
-        SuspendCommand,
+        DEFAULT_FUMO_OBJECT, Device, DeviceAuth, DeviceNonce, FirmwareObject, Nonce,
+        ServerCredentials, SuspendCommand,
     },
     package_secret::PackageSecret,
     policy::DesiredPolicy,
@@ -61,7 +61,7 @@ pub(crate) fn device(name: &str) -> Device {
         vendor: VendorId([1; 16]),
         class: ClassId([2; 16]),
         url: "http://127.0.0.1:8080/dm".to_owned(),
-        object: DEFAULT_FUMO_OBJECT.to_owned(),
+        object: FirmwareObject::learnt(DEFAULT_FUMO_OBJECT.to_owned()),
         auth: DeviceAuth {
             kind: AuthKind::Md5,
             user: name.to_owned(),

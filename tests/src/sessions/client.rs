@@ -15,7 +15,7 @@ use proto::{
         encoding::{self, Encoding},
         syncml::Command,
     },
-    fixtures::device::{Client, ScriptedDevice},
+    fixtures::device::{Client, ScriptedDevice, Tree},
 };
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 
@@ -255,6 +255,7 @@ pub(crate) fn scripted(number: u32, keys: &Keys) -> ScriptedDevice {
             info: info.map(|(node, value)| (node, value.to_owned())).to_vec(),
             session: session_id(),
             message: 0,
+            tree: Tree::default(),
         },
         values: vec![(String::new(), "1.0".to_owned())],
         ..ScriptedDevice::new("", "")

@@ -45,6 +45,7 @@ pub(crate) async fn enrol(
             encoding: Encoding::Xml,
             auth: AuthKind::Md5,
             profile: dm_bridge::fleet::profile::Profile::default(),
+            firmware_object: None,
         };
         let fresh = FreshSecrets {
             password: random(),

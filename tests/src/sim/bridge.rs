@@ -122,6 +122,7 @@ impl Bridge {
                 encoding: proto::dm::encoding::Encoding::Xml,
                 auth: proto::dm::auth::AuthKind::Md5,
                 profile: dm_bridge::fleet::profile::Profile::default(),
+                firmware_object: None,
             };
             let secrets = FreshSecrets {
                 password: secret(device.machine.number),

@@ -4,12 +4,13 @@ use std::{path::PathBuf, sync::LazyLock};
 
 use clap::{Args, Subcommand};
 use proto::{
-    dm::{auth::AuthKind, encoding::Encoding, policy::PolicyNode},
+    dm::{auth::AuthKind, encoding::Encoding, policy::PolicyNode, uri::NodeUri},
     ids::{ClassId, DeviceId, VendorId},
 };
 
 use super::common::{DataDirArgs, OutputArgs, PageArgs};
 use crate::{
+    app::devices,
     campaign::update_requests::UpdateRequestPolicy,
     fleet::policy::NodeValue,
     notification::target::{Gateway, Target},
@@ -54,6 +55,23 @@ pub enum DeviceVerb {
         id: DeviceId,
         /// now, later or none; default: the policy of the campaign
         policy: Option<UpdateRequestPolicy>,
+        /// Data directory.
+        #[command(flatten)]
+        data: DataDirArgs,
+        /// Output options.
+        #[command(flatten)]
+        output: OutputArgs,
+    },
+    /// Set the place of the FUMO object of one device
+    ///
+    /// Without a place it is looked for in the device's next DM session: at ./FwUpdate/Main, then in
+    /// its whole tree. A place that is set is not looked for.
+    FirmwareObject {
+        /// Device id
+        id: DeviceId,
+        /// Root of the object, such as ./Vendor/Fota
+        #[arg(value_parser = object_uri)]
+        uri: Option<NodeUri>,
         /// Data directory.
         #[command(flatten)]
         data: DataDirArgs,
@@ -119,6 +137,13 @@ pub struct EnrolArgs {
     /// Profile listed by `dm-bridge profile list`; default: the profile of its class
     #[arg(long, value_name = "NAME")]
     pub profile: Option<String>,
+    /// Root of its FUMO object, such as ./Vendor/Fota; default: looked for in its first DM session
+    #[arg(long, value_name = "URI", value_parser = object_uri)]
+    pub firmware_object: Option<NodeUri>,
+}
+
+fn object_uri(text: &str) -> Result<NodeUri, String> {
+    devices::parse_object(text).map_err(|error| error.to_string())
 }
 
 /// A command for the next DM session of a device.

@@ -4,10 +4,10 @@ use proto::{crypto::random, dm::notification::UserMode, ids::DeviceId};
 
 use super::{
     list::print_pages,
-    output::{device_table, policy_lines, print},
+    output::{device_lines, device_table, print},
 };
 use crate::{
-    api::responses::{DeviceBody, PageBody},
+    api::responses::{DeviceBody, DeviceDetailBody, PageBody},
     app::{
         AppError,
         devices::{self, Enrolment, FreshSecrets},
@@ -41,6 +41,11 @@ pub(super) async fn run(verb: DeviceVerb) -> Result<String, AppError> {
             update_requests::set_device(&store, Clock.now().utc, &id, policy).await?;
             show_device(&store, &id, output).await
         }
+        DeviceVerb::FirmwareObject { id, uri, data, output } => {
+            let store = data.open_store().await?;
+            devices::set_firmware_object(&store, Clock.now().utc, &id, uri.as_ref()).await?;
+            show_device(&store, &id, output).await
+        }
         DeviceVerb::List { data, page, output } => {
             let store = &data.open_store().await?;
             let fetch = async |after: Option<&str>, limit: u32| {
@@ -60,8 +65,9 @@ async fn show_device(
     id: &DeviceId,
     output: OutputArgs,
 ) -> Result<String, AppError> {
-    let body = DeviceBody::from(&devices::show(store, id).await?);
-    Ok(print(output, &body, || device_table(std::slice::from_ref(&body)) + &policy_lines(&body)))
+    let device = devices::show(store, id).await?;
+    let body = DeviceDetailBody::new(&device, &devices::latest_attempts(store, id).await?);
+    Ok(print(output, &body, || device_lines(&body)))
 }
 
 async fn set_suspension(
@@ -114,6 +120,7 @@ async fn enrol(arguments: EnrolArgs) -> Result<String, AppError> {
         encoding: arguments.encoding,
         auth: arguments.auth,
         profile,
+        firmware_object: arguments.firmware_object,
     };
     let secrets = FreshSecrets {
         password: random(),

@@ -6,7 +6,7 @@ use proto::time::Utc;
 use serde::Serialize;
 
 use crate::{
-    api::responses::{ComponentsBody, DeviceBody, PolicySettingBody},
+    api::responses::{ComponentsBody, DeviceBody, DeviceDetailBody, PolicySettingBody},
     app::time_args,
     cli::args::common::OutputArgs,
 };
@@ -44,8 +44,24 @@ pub(super) fn device_table(bodies: &[DeviceBody]) -> String {
     text
 }
 
+/// Returns the lines of one device: its firmware object, its policy and its campaigns.
+pub(super) fn device_lines(body: &DeviceDetailBody) -> String {
+    let DeviceDetailBody { device, campaigns } = body;
+    let mut text = device_table(std::slice::from_ref(device));
+    let (object, origin) = (&device.object, &device.object_origin);
+    push_line(&mut text, format_args!("  firmware object {object} ({origin})\n"));
+    text.push_str(&policy_lines(device));
+    for row in campaigns {
+        let code = row.result_code.map_or_else(|| "-".to_owned(), |code| code.to_string());
+        let why = row.result_text.as_deref().unwrap_or_default();
+        let (id, delivery, phase) = (row.campaign, &row.delivery, &row.phase);
+        push_line(&mut text, format_args!("  campaign {id}: {phase} by {delivery} {code} {why}\n"));
+    }
+    text
+}
+
 /// Returns the lines of the policy of a device.
-pub(super) fn policy_lines(body: &DeviceBody) -> String {
+fn policy_lines(body: &DeviceBody) -> String {
     let mut text = String::new();
     for (node, PolicySettingBody { value, pending, status, updated_utc }) in &body.policy {
         let state = status.map_or_else(|| "set".to_owned(), |code| format!("status {code}"));

@@ -169,6 +169,38 @@ fn a_result_is_counted_once_and_what_it_left_behind_is_read_in_the_same_session(
     assert_eq!(codes(&device.run(&mut context)[0]).last(), Some(&(Verb::Alert, 202)));
 }
 
+// test: oma-dm 11.6 (a final alert without a correlator)
+#[test]
+fn a_result_without_correlator_counts_for_the_only_operation_on_a_component() {
+    let mut context = idle();
+    let result = OperationResult {
+        source: None,
+        target: None,
+        result: ResultCode(1200),
+        identifier: Some("radio".to_owned()),
+        correlator: None,
+    };
+    for (others, state) in [(1, OperationState::Accepted), (0, OperationState::Done)] {
+        context.device.components = Components::default();
+        context.device.components.queue(work(Operation::Activate, "radio")).unwrap();
+        if others > 0 {
+            let correlator = Correlator("v".to_owned());
+            let other = ComponentOperation { correlator, ..work(Operation::Activate, "codec") };
+            context.device.components.queue(other).unwrap();
+        }
+        next_session(&mut context);
+        ScriptedDevice { exec: StatusCode(101), ..shelf() }.run(&mut context);
+        let operation = context.device.components.operations[0].clone();
+        assert_eq!(operation.state, OperationState::Accepted);
+        assert_eq!(operation.reason.as_deref(), Some("Exec answered 101"));
+        next_session(&mut context);
+        let mut device = shelf();
+        device.alerts.push(result.to_alert(CommandId(9)));
+        device.run(&mut context);
+        assert_eq!(context.device.components.operations[0].state, state, "{others}");
+    }
+}
+
 #[test]
 fn a_long_list_is_stored_up_to_its_limit_and_the_session_ends() {
     let names: Vec<_> = (0..500).map(|number| format!("n{number}")).collect();
@@ -310,7 +342,7 @@ fn a_large_component_is_sent_in_chunks_and_one_without_space_is_not_installed() 
     let mut device = ScriptedDevice { refused, ..scripted() };
     device.run(&mut context);
     assert_eq!(delivered(&device).last().unwrap(), "x/Data");
-    assert_eq!(latest(&context).reason.as_deref(), Some("Replace of Data answered 420"));
+    assert_eq!(latest(&context).reason.as_deref(), Some("attempt 1: Replace of Data answered 420"));
 }
 
 #[test]

@@ -129,7 +129,7 @@ fn a_package_that_the_device_has_no_space_for_is_not_executed() {
         device.run(&mut context);
         assert_eq!(device.written(), ["Update/PkgData"]);
         let reason = latest(&context).reason.clone().unwrap();
-        assert_eq!(reason, format!("Replace of PkgData answered {code}"));
+        assert_eq!(reason, format!("attempt 1: Replace of PkgData answered {code}"));
     }
 }
 

@@ -23,12 +23,12 @@ use super::{super::state::Shared, retry_after};
 use crate::{
     api::{
         requests::{
-            ComponentOperationRequest, PolicyRequest, StartRequest, SuspensionRequest,
-            UpdateRequestsRequest,
+            ComponentOperationRequest, FirmwareObjectRequest, PolicyRequest, StartRequest,
+            SuspensionRequest, UpdateRequestsRequest,
         },
         responses::{
-            AuditBody, CampaignBody, CampaignDeviceBody, ComponentsBody, DeviceBody, ErrorBody,
-            PageBody,
+            AuditBody, CampaignBody, CampaignDeviceBody, ComponentsBody, DeviceBody,
+            DeviceDetailBody, ErrorBody, PageBody,
         },
     },
     app::{
@@ -90,6 +90,7 @@ pub fn routes() -> Vec<Route> {
         operator("GET", "/api/v1/devices", get(list_devices)),
         operator("GET", "/api/v1/devices/{id}", get(show_device)),
         operator("PUT", "/api/v1/devices/{id}/update-requests", put(set_device_requests)),
+        operator("PUT", "/api/v1/devices/{id}/firmware-object", put(set_firmware_object)),
         operator("PUT", "/api/v1/devices/{id}/suspension", put(set_suspension)),
         operator("POST", "/api/v1/devices/{id}/policy", post(device_policy)),
         operator("GET", "/api/v1/devices/{id}/components", get(device_components)),
@@ -271,6 +272,20 @@ async fn set_device_requests(
     Ok(Json((&devices::show(&*shared.store, &id).await?).into()))
 }
 
+async fn set_firmware_object(
+    State(shared): State<Arc<Shared>>,
+    Path(id): Path<String>,
+    body: Bytes,
+) -> Result<Json<DeviceBody>, AppError> {
+    let id: DeviceId = id.parse()?;
+    let body: FirmwareObjectRequest = serde_json::from_slice(&body)
+        .map_err(|error| AppError::Usage(format!("invalid body: {error}")))?;
+    let uri = body.firmware_object.as_deref().map(devices::parse_object).transpose()?;
+    let now = shared.clock.now().utc;
+    devices::set_firmware_object(&*shared.store, now, &id, uri.as_ref()).await?;
+    Ok(Json((&devices::show(&*shared.store, &id).await?).into()))
+}
+
 async fn set_suspension(
     State(shared): State<Arc<Shared>>,
     Path(id): Path<String>,
@@ -346,7 +361,8 @@ async fn list_devices(
 async fn show_device(
     State(shared): State<Arc<Shared>>,
     Path(id): Path<String>,
-) -> Result<Json<DeviceBody>, AppError> {
-    let id: DeviceId = id.parse()?;
-    Ok(Json((&devices::show(&*shared.store, &id).await?).into()))
+) -> Result<Json<DeviceDetailBody>, AppError> {
+    let (store, id) = (&*shared.store, id.parse()?);
+    let device = devices::show(store, &id).await?;
+    Ok(Json(DeviceDetailBody::new(&device, &devices::latest_attempts(store, &id).await?)))
 }

@@ -24,7 +24,9 @@ use proto::{
 use self::device::{Answer, Device, send};
 use super::*;
 use crate::{
-    api::responses::{CampaignBody, CampaignDeviceBody, DeviceBody, PageBody, PolicySettingBody},
+    api::responses::{
+        CampaignBody, CampaignDeviceBody, DeviceBody, DeviceDetailBody, PageBody, PolicySettingBody,
+    },
     app::{
         campaigns::{self, CreateCampaign, Selection},
         devices,
@@ -469,7 +471,7 @@ async fn a_request_without_a_token_gets_nothing_from_any_route_of_operators() {
             }
         }
     }
-    assert_eq!(refused, 15 * 3, "every other route is an operator's");
+    assert_eq!(refused, 16 * 3, "every other route is an operator's");
     let open = routes().into_iter().filter(|route| route.access == Access::Open);
     let open: Vec<_> = open.map(|route| route.path).collect();
     assert_eq!(open, ["/healthz", "/readyz"]);
@@ -595,6 +597,34 @@ async fn operators_set_nodes_of_a_policy_and_see_what_the_device_answered() {
     for detail in ["install=on-command consent=both", "policy install=on-command answered 200"] {
         assert!(log.iter().any(|line| line.detail.contains(detail)), "{detail}: {log:?}");
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn operators_set_the_place_of_a_firmware_object_and_see_the_campaigns_of_a_device() {
+    let bridge = Bridge::start().await;
+    let (carousel, _) = image_server().await;
+    bridge.enrol("LAB-0001").await;
+    let id = bridge.campaign(&carousel).await;
+    let put = |body: &str| {
+        let url = bridge.url("/api/v1/devices/LAB-0001/firmware-object");
+        send(&url, "PUT", Some(&bridge.token), Some(("application/json", body.as_bytes())))
+    };
+    for wrong in ["", r#"{"firmware_object":"."}"#, r#"{"firmware_object":"./a//b"}"#] {
+        assert_eq!(put(wrong).status, 400, "{wrong}");
+    }
+    let object = |origin: &str| -> String {
+        let shown = bridge.get("/api/v1/devices/LAB-0001").body;
+        let shown: DeviceDetailBody = serde_json::from_slice(&shown).unwrap();
+        let [row] = &shown.campaigns[..] else { panic!("{shown:?}") };
+        assert_eq!((row.campaign, row.phase.as_str(), row.armed), (id, "pending", false));
+        assert_eq!(shown.device.object_origin, origin);
+        shown.device.object
+    };
+    assert_eq!(object("assumed"), "./FwUpdate/Main");
+    assert_eq!(put(r#"{"firmware_object":"Vendor/Fota"}"#).status, 200);
+    assert_eq!(object("set"), "./Vendor/Fota");
+    assert_eq!(put(r#"{"firmware_object":null}"#).status, 200);
+    assert_eq!(object("assumed"), "./FwUpdate/Main");
 }
 
 #[tokio::test]

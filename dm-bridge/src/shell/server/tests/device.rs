@@ -65,11 +65,8 @@ pub(super) fn send(
         "GET" => agent.get(url).header("Authorization", &authorization).call(),
         _ => {
             let (content_type, body) = body.unwrap_or(("application/json", b"{}"));
-            agent
-                .post(url)
-                .header("Authorization", &authorization)
-                .content_type(content_type)
-                .send(body)
+            let request = if method == "PUT" { agent.put(url) } else { agent.post(url) };
+            request.header("Authorization", &authorization).content_type(content_type).send(body)
         }
     }
     .unwrap();

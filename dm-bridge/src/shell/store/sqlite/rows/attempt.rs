@@ -7,8 +7,8 @@ use sqlx::sqlite::SqliteRow;
 
 use super::super::{
     columns::{
-        check_one_row, get, int, map_write_error, number, optional, optional_parsed, parsed,
-        unsigned, utc,
+        check_one_row, get, int, list, map_write_error, number, optional, optional_parsed, parsed,
+        unsigned, utc, words,
     },
     connection::Connection,
     table::{SqliteQuery, Table, table},
@@ -36,6 +36,7 @@ table! {
         reason: get = &row.reason,
         read_back: get = &row.read_back,
         updated: utc = int(row.updated.0),
+        marks: list = words(row.marks.iter()),
     }
     pub(in crate::shell::store::sqlite) fn read_attempt() {
         Ok(ArmingAttempt {
@@ -45,6 +46,7 @@ table! {
             version: version()?,
             correlator: Correlator(correlator()?),
             delivery_method: delivery_method()?,
+            marks: marks()?.into_iter().collect(),
             package_secret: package_secret()?,
             phase: phase()?,
             armed_revision: armed_revision()?,

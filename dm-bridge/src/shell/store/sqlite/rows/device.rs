@@ -18,7 +18,9 @@ use super::super::{
 use crate::{
     campaign::update_requests::UpdateRequestPolicy,
     fleet::{
-        device::{Device, DeviceAuth, DeviceNonce, ServerCredentials, SuspendCommand},
+        device::{
+            Device, DeviceAuth, DeviceNonce, FirmwareObject, ServerCredentials, SuspendCommand,
+        },
         profile::Profile,
         store::StoreError,
     },
@@ -39,7 +41,7 @@ table! {
         vendor: parsed = row.vendor.to_string(),
         class: parsed = row.class.to_string(),
         url: get = &row.url,
-        object: get = &row.object,
+        object: get = &row.object.uri,
         user: get = &row.auth.user,
         secret: get = sealed.0,
         next_nonce: nonce = row.auth.next_nonce.as_ref().map(|nonce| nonce.0.as_slice()),
@@ -57,6 +59,7 @@ table! {
         pending_suspension: optional_parsed = row.pending_suspension.map(SuspendCommand::as_str),
         components: json = to_json(&row.components),
         policy: json = to_json(&row.policy),
+        object_origin: parsed = row.object.origin.as_str(),
     }
     pub(in crate::shell::store::sqlite) fn read_device(secrets: Secrets<'_>) {
         let (id, user): (DeviceId, String) = (id()?, user()?);
@@ -72,7 +75,7 @@ table! {
             vendor: vendor()?,
             class: class()?,
             url: url()?,
-            object: object()?,
+            object: FirmwareObject { uri: object()?, origin: object_origin()? },
             auth: DeviceAuth {
                 kind: auth()?,
                 user,

@@ -24,10 +24,13 @@ use crate::{
         update_requests::UpdateRequestPolicy,
     },
     fleet::{
-        attempt::{ArmingAttempt, ArmingPhase},
+        attempt::{ArmingAttempt, ArmingPhase, AttemptMark},
         audit::{Actor, Audit},
         components::Components,
-        device::{Device, DeviceAuth, DeviceNonce, Nonce, ServerCredentials, SuspendCommand},
+        device::{
+            Device, DeviceAuth, DeviceNonce, FirmwareObject, Nonce, ServerCredentials,
+            SuspendCommand,
+        },
         package_secret::PackageSecret,
         policy::DesiredPolicy,
         profile::Profile,
@@ -134,6 +137,7 @@ async fn each_column_of_an_attempt_is_read_as_it_was_written() {
     let (device, campaign) = ("a".parse().unwrap(), samples::running().id);
     let mut row = ArmingAttempt {
         delivery_method: DeliveryMethod::Download,
+        marks: [AttemptMark::Consent].into(),
         package_secret: Some(PackageSecret::new([1; 16])),
         phase: ArmingPhase::Failed,
         armed_revision: 3,
@@ -150,6 +154,7 @@ async fn each_column_of_an_attempt_is_read_as_it_was_written() {
     row = ArmingAttempt {
         correlator: Correlator("c-2".to_owned()),
         delivery_method: DeliveryMethod::Direct,
+        marks: AttemptMark::ALL.into(),
         package_secret: Some(PackageSecret::new([2; 16])),
         phase: ArmingPhase::Missed,
         armed_revision: 8,
@@ -196,7 +201,7 @@ fn other_device(row: &Device) -> Device {
         vendor: VendorId([31; 16]),
         class: ClassId([32; 16]),
         url: "http://127.0.0.2/dm".to_owned(),
-        object: "./Other".to_owned(),
+        object: FirmwareObject::learnt("./Other".to_owned()),
         auth: DeviceAuth {
             kind: AuthKind::Mac,
             user: "another user".to_owned(),
