@@ -2,8 +2,8 @@
 //!
 //! | profile | document | authenticated by |
 //! | --- | --- | --- |
-//! | `cp` | a provisioning document (w7) as a push over WSP | the subscriber's number, a PIN, or both |
-//! | `dm` | a DM message that adds a `DMAcc` under `./Inbox` | the same |
+//! | `cp` | a provisioning document (w7) as a push over WSP | the subscriber's number, a PIN, both, or a code made for the document |
+//! | `dm` | a DM message that adds a `DMAcc` under `./Inbox` | the subscriber's number, a PIN, or both |
 //! | `factory` | either document without a proof | the person who runs the program on the device |
 //! | `smart-card` | the image of the card's file, [`card`] | the card |
 //!
@@ -34,7 +34,7 @@ use toml::{Table, Value};
 
 /// Characters of an address, a name or a password.
 const MAX_TEXT: usize = 512;
-/// Digits of a PIN.
+/// Digits of a PIN or a code.
 const MAX_PIN: usize = 20;
 /// First octets of a short message with a user data header for the push port, before the
 /// originating port.
@@ -146,7 +146,7 @@ impl BootstrapProposal {
             Profile::Cp => cp(octets, secrets)?,
             Profile::Dm => {
                 let bootstrap = DmBootstrap::parse(octets).map_err(unreadable)?;
-                prove(bootstrap.method(), secrets, |key| bootstrap.is_proved_by(key))?;
+                prove(bootstrap.method(), bootstrap.is_proved(secrets))?;
                 bootstrap.account().map_err(unreadable)?
             }
             Profile::Factory => factory(octets).map_err(unreadable)?,
@@ -161,7 +161,7 @@ impl BootstrapProposal {
         Ok(Self { profile, account, confirmation, card, document: sha256(&[octets]) })
     }
 
-    /// Returns whether the proof of a pushed document requires a PIN from the user.
+    /// Returns whether the proof of a pushed document requires a PIN or a code from the user.
     #[must_use]
     pub fn wants_pin(octets: &[u8]) -> bool {
         let method = match Profile::of_push(octets) {
@@ -277,7 +277,7 @@ fn nonce(credentials: &w7::Credentials) -> Result<Vec<u8>, BootstrapError> {
 fn cp(octets: &[u8], secrets: &SharedSecrets) -> Result<w7::Account, BootstrapError> {
     let unreadable = |source| BootstrapError::Unreadable { profile: Profile::Cp, source };
     let push = Push::parse(from_sms(octets)).map_err(unreadable)?;
-    prove(push.method(), secrets, |key| push.is_proved_by(key))?;
+    prove(push.method(), push.is_proved(secrets))?;
     provisioned(push.document()).map_err(unreadable)
 }
 
@@ -300,17 +300,16 @@ fn factory(octets: &[u8]) -> Result<w7::Account, WireError> {
 
 fn prove(
     method: Option<SecMethod>,
-    secrets: &SharedSecrets,
-    fits: impl Fn(&proto::dm::bootstrap::SecKey) -> bool,
+    is_proved: Result<bool, &'static str>,
 ) -> Result<(), BootstrapError> {
     let method = method.ok_or(BootstrapError::UnknownProof)?;
-    let key = secrets.key(method).map_err(BootstrapError::Missing)?;
-    if fits(&key) {
+    if is_proved.map_err(BootstrapError::Missing)? {
         return Ok(());
     }
     Err(BootstrapError::NotProved(match method {
         SecMethod::Network => "the subscriber's number",
-        SecMethod::Pin | SecMethod::PinMac => "the PIN",
+        SecMethod::Pin => "the PIN",
+        SecMethod::UserCode => "the user's code",
         SecMethod::NetworkAndPin => "the subscriber's number and the PIN",
     }))
 }
@@ -368,13 +367,15 @@ impl Origin {
     }
 }
 
-/// Returns the prompt for the PIN of a pushed document.
+/// Returns the prompt for the PIN or the code of a pushed document.
 #[must_use]
 pub fn pin_question(attempt: u32) -> Prompt {
     let again = if attempt == 0 { "" } else { "That was not it. " };
     Prompt {
         kind: PromptKind::TextInput,
-        text: format!("{again}This device is being set up. Enter the PIN that you were given:"),
+        text: format!(
+            "{again}This device is being set up. Enter the PIN or code that you were given:"
+        ),
         choices: Vec::new(),
         options: Options {
             max_length: Some(MAX_PIN),

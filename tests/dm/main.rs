@@ -11,6 +11,7 @@
 //! | `device` | a device that records what the session does to it |
 //! | `message_text` | messages as text for people |
 //! | `tls` | certificates, over real sockets |
+//! | `user_code` | proofs of bootstrap documents, against a second implementation |
 
 #![allow(
     clippy::print_stderr,
@@ -34,3 +35,5 @@ mod tls;
 mod tools;
 #[cfg(test)]
 mod transcripts;
+#[cfg(test)]
+mod user_code;

@@ -86,6 +86,28 @@ fn a_device_without_an_account_takes_one_over_the_air_with_its_users_pin() {
     assert_eq!((&asked["about"], &asked["echo"]), (&"account".into(), &"hidden".into()));
 }
 
+// test: oma-dm 9 (USERPINMAC)
+#[test]
+fn a_device_takes_a_document_with_the_code_that_the_server_prints_and_no_other() {
+    let (mut scene, _) = scene("");
+    let out = scene.at("document");
+    let printed = scene.bridge(&["bootstrap", "LAB-0001", "--pin-mac", "--out", &out]);
+    let code = printed.split_once("code ").unwrap().1.split(' ').next().unwrap().to_owned();
+    assert_eq!(code.len(), 10, "{printed}");
+    let document = fs::read(&out).unwrap();
+    assert!(document.starts_with(&[0x01, 0x06, 0x04, 0x03, 0xb6, 0x91, 0x83]), "no MAC");
+    let last = code.bytes().last().unwrap();
+    let wrong = format!("{}{}", &code[..9], char::from(b'0' + (last - b'0' + 1) % 10));
+    let refused = bootstrap(&scene, &["--pin-file", &pin_file(&scene, &wrong)]).output().unwrap();
+    assert_eq!(refused.status.code(), Some(5), "{refused:?}");
+    let half = pin_file(&scene, &code[..5]);
+    assert_eq!(bootstrap(&scene, &["--pin-file", &half]).output().unwrap().status.code(), Some(2));
+    assert!(!scene.file("device/account.toml").exists());
+    run(&mut bootstrap(&scene, &["--pin-file", &pin_file(&scene, &code)]));
+    scene.start();
+    scene.wait_for("the device comes", || scene.last_seen());
+}
+
 // test: oma-003 6.1.4.3
 #[test]
 fn a_device_goes_to_the_server_of_its_card_by_itself() {

@@ -7,7 +7,9 @@ use proto::{
         bootstrap::{
             DmBootstrap, Push, SecKey,
             card::{Card, Confirmation},
-            prov, w7,
+            prov,
+            user_code::{CodeKey, UserCode},
+            w7,
         },
     },
     ids::DeviceId,
@@ -30,6 +32,8 @@ use crate::fleet::{
 pub enum DocumentFormat {
     /// A provisioning document as a push over WSP, with its MAC.
     Cp(SecKey),
+    /// A provisioning document as a push over WSP, for which the user gets a code (USERPINMAC).
+    CpWithCode(CodeKey),
     /// A DM message, with its MAC.
     Dm(SecKey),
     /// The image of a file on a smart card.
@@ -44,7 +48,7 @@ pub enum DocumentFormat {
 impl DocumentFormat {
     const fn as_str(&self) -> &'static str {
         match self {
-            Self::Cp(_) => "cp",
+            Self::Cp(_) | Self::CpWithCode(_) => "cp",
             Self::Dm(_) => "dm",
             Self::Card { .. } => "smart-card",
         }
@@ -58,6 +62,8 @@ pub struct Document {
     pub bytes: Vec<u8>,
     /// Media type with the MAC, and body; the image of a card is not pushed.
     pub post: Option<(String, Vec<u8>)>,
+    /// The code for the user; it is sent by other means.
+    pub code: Option<UserCode>,
 }
 
 /// Rotates the credentials of a device and returns the document with the new ones; the old ones
@@ -151,22 +157,31 @@ fn write(
     Ok(match form {
         DocumentFormat::Cp(key) => {
             let push = Push::new(prov::emit(&[account.to_characteristic()]), key)?;
-            let post = Some((push.content_type(), push.document().to_vec()));
-            Document { bytes: push.emit(), post }
+            of_push(&push, None)
+        }
+        DocumentFormat::CpWithCode(key) => {
+            let document = prov::emit(&[account.to_characteristic()]);
+            let (push, code) = Push::with_user_code(document, key);
+            of_push(&push, Some(code))
         }
         DocumentFormat::Dm(key) => {
             let message = DmBootstrap::for_account(account, id.as_str(), key);
             let bytes = message.emit();
-            Document { bytes, post: Some((message.content_type, message.body)) }
+            Document { bytes, post: Some((message.content_type, message.body)), code: None }
         }
         DocumentFormat::Card { number, confirmation } => {
             let (number, confirmation) = (number.clone(), *confirmation);
             let bytes = Card { number, confirmation, account: account.clone() }.emit();
             // The parser validates the number.
             Card::parse(&bytes)?;
-            Document { bytes, post: None }
+            Document { bytes, post: None, code: None }
         }
     })
+}
+
+fn of_push(push: &Push, code: Option<UserCode>) -> Document {
+    let post = Some((push.content_type(), push.document().to_vec()));
+    Document { bytes: push.emit(), post, code }
 }
 
 #[cfg(test)]
@@ -204,7 +219,8 @@ mod tests {
             number: "894901".to_owned(),
             confirmation: Confirmation::Wanted,
         };
-        for form in [DocumentFormat::Cp(pin()), DocumentFormat::Dm(pin()), card] {
+        let code = DocumentFormat::CpWithCode(CodeKey::from_random([3; 8]));
+        for form in [DocumentFormat::Cp(pin()), code, DocumentFormat::Dm(pin()), card] {
             let (store, id) = enrolled().await;
             let before = devices::show(&store, &id).await.unwrap();
             let document = super::document(&store, Utc(6), &id, form.clone(), FRESH).await.unwrap();
@@ -212,6 +228,11 @@ mod tests {
                 DocumentFormat::Cp(key) => {
                     let push = Push::parse(&document.bytes).unwrap();
                     assert!(push.is_proved_by(&key));
+                    w7::Account::find(&prov::parse(push.document()).unwrap()).unwrap()
+                }
+                DocumentFormat::CpWithCode(_) => {
+                    let push = Push::parse(&document.bytes).unwrap();
+                    assert!(document.code.as_ref().unwrap().proves(push.document()));
                     w7::Account::find(&prov::parse(push.document()).unwrap()).unwrap()
                 }
                 DocumentFormat::Dm(key) => {
@@ -244,7 +265,6 @@ mod tests {
         let number = "12x".to_owned();
         for form in [
             DocumentFormat::Cp(SecKey::Pin("47a1".to_owned())),
-            DocumentFormat::Cp(SecKey::PinMac("4711".to_owned())),
             DocumentFormat::Card { number, confirmation: Confirmation::NotWanted },
         ] {
             let refused = super::document(&store, Utc(6), &id, form, FRESH).await;

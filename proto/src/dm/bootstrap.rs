@@ -2,13 +2,17 @@
 //!
 //! | module | holds |
 //! | --- | --- |
+//! | [`push`] | a document of the CP profile with its proof |
+//! | [`user_code`] | the user's code of USERPINMAC |
+//! | `proof` | the methods of proofs, and the keys of those with a MAC |
 //! | [`prov`] | provisioning documents in WBXML |
 //! | [`w7`] | the account in such a document (CP profile) |
 //! | [`dmacc`] | the account as a management object (DM profile) |
 //! | [`card`] | the image of a smart card's file |
 //!
 //! A device without an account shares no secret with a server. The proof is an HMAC-SHA1 over the
-//! document, with a key from the subscriber's number, a PIN, or both.
+//! document, with a key from the subscriber's number, a PIN, or both; or a code for one document,
+//! which the user is given.
 
 use std::fmt;
 
@@ -17,300 +21,19 @@ use super::{
     syncml::{Command, CommandId, Data, Header, Item, Location, Manage, Message, MessageId, Meta},
     tnds::MgmtTree,
 };
-use crate::{
-    crypto::{equal_in_constant_time, hmac_sha1},
-    wire::{Reader, WireError},
-};
+use crate::{crypto::equal_in_constant_time, wire::WireError};
 
 pub mod card;
 pub mod dmacc;
+mod proof;
 pub mod prov;
+pub mod push;
+pub mod user_code;
 pub mod w7;
 
-/// The method of a proof: the parameter SEC.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum SecMethod {
-    /// With the subscriber's number: NETWPIN.
-    Network,
-    /// With a PIN: USERPIN.
-    Pin,
-    /// With both: USERNETWPIN.
-    NetworkAndPin,
-    /// With the first half of a PIN: USERPINMAC.
-    PinMac,
-}
-
-impl SecMethod {
-    /// Returns whether the user's PIN is part of it.
-    #[must_use]
-    pub const fn wants_pin(self) -> bool {
-        match self {
-            Self::Network => false,
-            Self::Pin | Self::NetworkAndPin | Self::PinMac => true,
-        }
-    }
-}
-
-/// The secrets that the device shares with the sender.
-#[derive(Clone, Default)]
-pub struct SharedSecrets {
-    /// The subscriber's number (IMSI).
-    pub network: Option<String>,
-    /// The PIN that the user was given.
-    pub pin: Option<String>,
-}
-
-/// Shows which secrets are set.
-impl fmt::Debug for SharedSecrets {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let (network, pin) = (self.network.is_some(), self.pin.is_some());
-        write!(formatter, "SharedSecrets {{ network: {network}, pin: {pin} }}")
-    }
-}
-
-impl SharedSecrets {
-    /// Returns the key of a method.
-    ///
-    /// # Errors
-    ///
-    /// The name of the missing secret, for a person.
-    pub fn key(&self, method: SecMethod) -> Result<SecKey, &'static str> {
-        let network = || self.network.clone().ok_or("the subscriber's number");
-        let pin = || self.pin.clone().ok_or("the PIN");
-        Ok(match method {
-            SecMethod::Network => SecKey::Network(network()?),
-            SecMethod::Pin => SecKey::Pin(pin()?),
-            SecMethod::NetworkAndPin => SecKey::NetworkAndPin(network()?, pin()?),
-            SecMethod::PinMac => SecKey::PinMac(pin()?),
-        })
-    }
-}
-
-/// The key of a proof.
-#[derive(Clone, PartialEq, Eq)]
-pub enum SecKey {
-    /// The subscriber's number (IMSI), decimal.
-    Network(String),
-    /// A PIN that the user enters.
-    Pin(String),
-    /// Both.
-    NetworkAndPin(String, String),
-    /// A PIN of which the first half is the key.
-    PinMac(String),
-}
-
-/// Shows its kind alone.
-impl fmt::Debug for SecKey {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        formatter.write_str(self.method())
-    }
-}
-
-impl SecKey {
-    /// Returns its name in the CP profile.
-    #[must_use]
-    pub const fn method(&self) -> &'static str {
-        match self {
-            Self::Network(_) => "NETWPIN",
-            Self::Pin(_) => "USERPIN",
-            Self::NetworkAndPin(..) => "USERNETWPIN",
-            Self::PinMac(_) => "USERPINMAC",
-        }
-    }
-
-    /// Returns the value of `SEC` in the CP profile.
-    const fn number(&self) -> u8 {
-        match self {
-            Self::Network(_) => 0,
-            Self::Pin(_) => 1,
-            Self::NetworkAndPin(..) => 2,
-            Self::PinMac(_) => 3,
-        }
-    }
-
-    /// Returns the octets of the key of the CP profile.
-    ///
-    /// # Errors
-    ///
-    /// [`WireError`] when a number holds other characters than digits, or the PIN of USERPINMAC
-    /// has an odd count of them or fewer than ten.
-    // spec: oma-dm 9 (keys of the CP profile)
-    fn octets(&self) -> Result<Vec<u8>, WireError> {
-        match self {
-            Self::Network(imsi) => semi_octets(imsi),
-            Self::Pin(pin) => Ok(digits(pin)?.as_bytes().to_vec()),
-            Self::NetworkAndPin(imsi, pin) => {
-                Ok([&semi_octets(imsi)?, digits(pin)?.as_bytes()].concat())
-            }
-            Self::PinMac(pin) => {
-                let pin = digits(pin)?;
-                if pin.len() < 10 || pin.len() % 2 == 1 {
-                    let expected = "an even count of ten digits or more";
-                    return Err(WireError::invalid("PIN", "another count", expected));
-                }
-                let (key, _) = pin.split_at(pin.len() / 2);
-                Ok(key.as_bytes().to_vec())
-            }
-        }
-    }
-}
-
-fn digits(text: &str) -> Result<&str, WireError> {
-    if !text.is_empty() && text.bytes().all(|octet| octet.is_ascii_digit()) {
-        Ok(text)
-    } else {
-        Err(WireError::invalid("PIN or subscriber number", "another text", "decimal digits"))
-    }
-}
-
-/// A number as the card stores it: the count's parity first, then the digits, two to an octet with
-/// the first in the low half.
-fn semi_octets(number: &str) -> Result<Vec<u8>, WireError> {
-    let digits = digits(number)?.bytes().map(|octet| octet - b'0');
-    let parity = if number.len() % 2 == 1 { 9 } else { 1 };
-    let mut halves: Vec<u8> = std::iter::once(parity).chain(digits).collect();
-    if halves.len() % 2 == 1 {
-        halves.push(0xf);
-    }
-    let (pairs, _) = halves.as_chunks::<2>();
-    Ok(pairs.iter().map(|[low, high]| high << 4 | low).collect())
-}
-
-fn mac(key: &[u8], document: &[u8]) -> String {
-    hmac_sha1(key, document).iter().map(|octet| format!("{octet:02X}")).collect()
-}
-
-/// A document of the CP profile with its proof, as a push over WSP carries it.
-///
-/// ```text
-/// 01 06        transaction, push
-/// 2F           length of the headers
-/// 1F 2D B6     content type of 45 octets, connectivity-wbxml
-/// 91 8n        SEC
-/// 92 … 00      MAC: 40 hex digits
-/// …            the document
-/// ```
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Push {
-    /// The number of the method of the proof.
-    security: u8,
-    mac: String,
-    document: Vec<u8>,
-}
-
-/// The media type of a provisioning document.
-pub const CONNECTIVITY: &str = "application/vnd.wap.connectivity-wbxml";
-
-const PUSH_HEAD: [u8; 7] = [0x01, 0x06, 0x2f, 0x1f, 0x2d, 0xb6, 0x91];
-const SHORT: u8 = 0x80;
-const MAC_PARAMETER: u8 = 0x92;
-const MAC_DIGITS: usize = 40;
-
-impl Push {
-    /// Returns the document, not authenticated before [`Self::is_proved_by`] returns true.
-    #[must_use]
-    pub fn document(&self) -> &[u8] {
-        &self.document
-    }
-
-    /// Proves a document.
-    ///
-    /// # Errors
-    ///
-    /// [`WireError`] when the key's parts are no decimal digits or too few.
-    pub fn new(document: Vec<u8>, key: &SecKey) -> Result<Self, WireError> {
-        Ok(Self { security: key.number(), mac: mac(&key.octets()?, &document), document })
-    }
-
-    /// Reads a push.
-    ///
-    /// # Errors
-    ///
-    /// [`WireError`] names the field at fault.
-    pub fn parse(octets: &[u8]) -> Result<Self, WireError> {
-        let mut reader = Reader::new(octets);
-        let [_, head @ ..] = reader.array::<7>("push headers")?;
-        let [_, expected @ ..] = PUSH_HEAD;
-        if head != expected {
-            let found = "other headers";
-            return Err(WireError::invalid("push headers", found, "connectivity-wbxml with SEC"));
-        }
-        let security = reader.u8("SEC")?;
-        let name = reader.u8("name of the MAC")?;
-        if security & SHORT == 0 || name != MAC_PARAMETER {
-            return Err(WireError::invalid("push headers", "another order", "SEC, then MAC"));
-        }
-        let mac = std::str::from_utf8(reader.take(MAC_DIGITS, "MAC")?)
-            .map_err(|_| WireError::invalid("MAC", "no text", "hex digits"))?
-            .to_owned();
-        if reader.u8("end of the MAC")? != 0 {
-            return Err(WireError::invalid("MAC", "longer", "40 hex digits"));
-        }
-        Ok(Self { security: security & !SHORT, mac, document: reader.take_remaining().to_vec() })
-    }
-
-    /// Writes the push.
-    // spec: oma-dm 9 (push headers)
-    #[must_use]
-    pub fn emit(&self) -> Vec<u8> {
-        let mut out = PUSH_HEAD.to_vec();
-        out.extend([SHORT | self.security, MAC_PARAMETER]);
-        out.extend_from_slice(self.mac.as_bytes());
-        out.push(0);
-        out.extend_from_slice(&self.document);
-        out
-    }
-
-    /// Returns the media type with the proof, as a push over HTTP carries it beside the document.
-    #[must_use]
-    pub fn content_type(&self) -> String {
-        format!("{CONNECTIVITY}; SEC={}; MAC={}", self.security, self.mac)
-    }
-
-    /// Parses a push over HTTP.
-    ///
-    /// # Errors
-    ///
-    /// [`WireError`] when the media type is another, or lacks the proof.
-    pub fn from_post(content_type: &str, document: &[u8]) -> Result<Self, WireError> {
-        let wrong = |found| WireError::invalid("media type", found, "connectivity-wbxml, SEC, MAC");
-        let (media_type, parameters) = content_type.split_once(';').unwrap_or_default();
-        if !media_type.trim().eq_ignore_ascii_case(CONNECTIVITY) {
-            return Err(wrong("another"));
-        }
-        let parameter = |name: &str| {
-            let mut pairs = parameters.split(';').filter_map(|it| it.trim().split_once('='));
-            let named = pairs.find(|(found, _)| found.eq_ignore_ascii_case(name));
-            named.map(|(_, value)| value.trim_matches('"'))
-        };
-        let security = parameter("SEC").and_then(|it| it.parse().ok()).filter(|it| *it < SHORT);
-        let mac = parameter("MAC").filter(|mac| mac.len() == MAC_DIGITS);
-        let (Some(security), Some(mac)) = (security, mac) else { return Err(wrong("no proof")) };
-        Ok(Self { security, mac: mac.to_owned(), document: document.to_vec() })
-    }
-
-    /// Returns the method of the proof, if it is one of the four.
-    #[must_use]
-    pub const fn method(&self) -> Option<SecMethod> {
-        match self.security {
-            0 => Some(SecMethod::Network),
-            1 => Some(SecMethod::Pin),
-            2 => Some(SecMethod::NetworkAndPin),
-            3 => Some(SecMethod::PinMac),
-            _ => None,
-        }
-    }
-
-    /// Returns whether the holder of the key made it, in constant time.
-    #[must_use]
-    pub fn is_proved_by(&self, key: &SecKey) -> bool {
-        let Ok(octets) = key.octets() else { return false };
-        let expected = mac(&octets, &self.document);
-        let found = self.mac.to_ascii_uppercase();
-        self.security == key.number()
-            && equal_in_constant_time(found.as_bytes(), expected.as_bytes())
-    }
-}
+use proof::mac;
+pub use proof::{SecKey, SecMethod, SharedSecrets};
+pub use push::{CONNECTIVITY, Push};
 
 /// A message of the DM profile with its proof: Adds under `./Inbox`, in WBXML. No answer is sent.
 ///
@@ -447,9 +170,7 @@ impl DmBootstrap {
     /// Returns the method of the proof, if this profile has it.
     #[must_use]
     pub fn method(&self) -> Option<SecMethod> {
-        let text = self.content_type.to_ascii_uppercase();
-        let mut parameters = text.split(';').map(str::trim);
-        match parameters.find_map(|it| it.strip_prefix("SEC="))? {
+        match push::parameter(&self.content_type, "SEC")?.to_ascii_uppercase().as_str() {
             "NETWORKID" => Some(SecMethod::Network),
             "USERPIN" => Some(SecMethod::Pin),
             "USERPIN_NETWORKID" => Some(SecMethod::NetworkAndPin),
@@ -457,82 +178,53 @@ impl DmBootstrap {
         }
     }
 
-    /// Returns whether the holder of the key made it.
+    /// Returns whether the holder of the secrets made it.
+    ///
+    /// # Errors
+    ///
+    /// The name of the missing secret, for a person.
+    pub fn is_proved(&self, secrets: &SharedSecrets) -> Result<bool, &'static str> {
+        let key = match self.method() {
+            Some(SecMethod::Network) => secrets.network_key()?,
+            Some(SecMethod::Pin) => secrets.pin_key()?,
+            Some(SecMethod::NetworkAndPin) => secrets.both_keys()?,
+            Some(SecMethod::UserCode) | None => return Ok(false),
+        };
+        Ok(self.is_proved_by(&key))
+    }
+
+    /// Returns whether the holder of the key made it, in constant time.
     #[must_use]
     pub fn is_proved_by(&self, key: &SecKey) -> bool {
-        let spaceless = |text: &str| text.replace(' ', "").to_ascii_lowercase();
-        let expected = spaceless(&Self::content_type(&self.body, key));
-        equal_in_constant_time(spaceless(&self.content_type).as_bytes(), expected.as_bytes())
+        let named = push::parameter(&self.content_type, "SEC").unwrap_or_default();
+        let found = push::parameter(&self.content_type, "MAC").unwrap_or_default();
+        let (security, octets) = Self::key(key);
+        let expected = mac(&octets, &self.body);
+        named.eq_ignore_ascii_case(security)
+            && equal_in_constant_time(found.to_ascii_uppercase().as_bytes(), expected.as_bytes())
+    }
+
+    /// Returns the name and the octets of a key of this profile.
+    fn key(key: &SecKey) -> (&'static str, Vec<u8>) {
+        match key {
+            SecKey::Network(secret) => ("NETWORKID", secret.clone().into_bytes()),
+            SecKey::Pin(pin) => ("USERPIN", pin.clone().into_bytes()),
+            SecKey::NetworkAndPin(secret, pin) => {
+                ("USERPIN_NETWORKID", format!("{pin}:{secret}").into_bytes())
+            }
+        }
     }
 
     fn content_type(body: &[u8], key: &SecKey) -> String {
-        let (security, octets) = match key {
-            SecKey::Network(secret) => ("NETWORKID", secret.clone()),
-            SecKey::Pin(pin) | SecKey::PinMac(pin) => ("USERPIN", pin.clone()),
-            SecKey::NetworkAndPin(secret, pin) => ("USERPIN_NETWORKID", format!("{pin}:{secret}")),
-        };
-        let mac = mac(octets.as_bytes(), body);
+        let (security, octets) = Self::key(key);
+        let mac = mac(&octets, body);
         format!("{}; SEC={security}; MAC={mac}", Encoding::Wbxml.media_type())
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use super::*;
-    use crate::dm::syncml::{Command, CommandId, Header, Item, Location, Manage, MessageId};
-
-    const IMSI: &str = "310410123456789";
-
-    fn keys() -> [SecKey; 4] {
-        [
-            SecKey::Network(IMSI.to_owned()),
-            SecKey::Pin("1234".to_owned()),
-            SecKey::NetworkAndPin(IMSI.to_owned(), "1234".to_owned()),
-            SecKey::PinMac("1234567890".to_owned()),
-        ]
-    }
-
-    // test: oma-dm 9
-    #[test]
-    fn keys_are_made_of_numbers_as_the_card_keeps_them() {
-        let imsi = [0x39, 0x01, 0x14, 0x10, 0x32, 0x54, 0x76, 0x98];
-        let [network, pin, both, mac] = keys().map(|key| key.octets().unwrap());
-        assert_eq!(network, imsi);
-        assert_eq!(pin, b"1234");
-        assert_eq!(both, [&imsi[..], b"1234"].concat());
-        assert_eq!(mac, b"12345");
-        assert_eq!(semi_octets("12").unwrap(), [0x11, 0xf2]);
-        for wrong in [SecKey::Pin("12a4".to_owned()), SecKey::Pin(String::new())] {
-            assert!(wrong.octets().is_err());
-        }
-        for wrong in ["12345678", "12345678901"] {
-            assert!(SecKey::PinMac(wrong.to_owned()).octets().is_err(), "{wrong}");
-        }
-    }
-
-    // test: oma-dm 9
-    #[test]
-    fn a_push_is_proved_by_its_own_key_alone() {
-        for (number, key) in (0_u8..).zip(keys()) {
-            let push = Push::new(b"document".to_vec(), &key).unwrap();
-            let octets = push.emit();
-            let head = [0x01, 0x06, 0x2f, 0x1f, 0x2d, 0xb6, 0x91, 0x80 | number, 0x92];
-            assert!(octets.starts_with(&head));
-            assert_eq!(octets.len(), 9 + 40 + 1 + 8);
-            assert_eq!(Push::parse(&octets).as_ref(), Ok(&push));
-            let posted = Push::from_post(&push.content_type(), &push.document);
-            assert_eq!(posted.as_ref(), Ok(&push));
-            for other in keys() {
-                assert_eq!(push.is_proved_by(&other), other == key, "{key:?} {other:?}");
-            }
-            let mut changed = push.clone();
-            changed.document.push(b'x');
-            assert!(!changed.is_proved_by(&key));
-            for length in 0..octets.len() - 8 {
-                assert!(Push::parse(&octets[..length]).is_err(), "{length}");
-            }
-        }
-    }
+    use super::{proof::tests::keys, *};
 
     // test: oma-dm 9
     #[test]
@@ -548,7 +240,7 @@ mod tests {
         };
         let add = Command::Add(Manage::new(CommandId(1), vec![Item::octets("./Inbox", *b"tnds")]));
         let message = Message { header, commands: vec![add], is_final: true };
-        let [network, pin, both, _] = keys();
+        let [network, pin, both] = keys();
         for key in [&network, &pin, &both] {
             let bootstrap = DmBootstrap::new(&message, key);
             for other in [&network, &pin, &both] {
@@ -576,7 +268,7 @@ mod tests {
             }],
             ..w7::Account::default()
         };
-        let [network, pin, both, _] = keys();
+        let [network, pin, both] = keys();
         let methods = [SecMethod::Network, SecMethod::Pin, SecMethod::NetworkAndPin];
         for (key, method) in [network, pin, both].iter().zip(methods) {
             let octets = DmBootstrap::for_account(&account, "LAB-0001", key).emit();
@@ -590,20 +282,5 @@ mod tests {
             }
         }
         assert!(DmBootstrap::parse(b"Content-Type: text/plain\r\n\r\n").is_err());
-    }
-
-    #[test]
-    fn a_key_is_made_of_what_the_method_takes() {
-        let secrets =
-            SharedSecrets { network: Some(IMSI.to_owned()), pin: Some("1234".to_owned()) };
-        let [network, pin, both, _] = keys();
-        assert!(secrets.key(SecMethod::Network) == Ok(network));
-        assert!(secrets.key(SecMethod::Pin) == Ok(pin));
-        assert!(secrets.key(SecMethod::NetworkAndPin) == Ok(both));
-        let nothing = SharedSecrets::default();
-        assert_eq!(nothing.key(SecMethod::NetworkAndPin), Err("the subscriber's number"));
-        assert_eq!(nothing.key(SecMethod::PinMac), Err("the PIN"));
-        assert!(SecMethod::PinMac.wants_pin() && !SecMethod::Network.wants_pin());
-        assert!(!format!("{secrets:?}").contains("1234"));
     }
 }

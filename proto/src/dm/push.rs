@@ -131,7 +131,7 @@ fn says_notification(headers: &[u8]) -> Result<bool, WireError> {
 }
 
 /// Reads a number of WSP: seven bits in an octet, the highest first.
-fn number(reader: &mut Reader<'_>) -> Result<usize, WireError> {
+pub(in crate::dm) fn number(reader: &mut Reader<'_>) -> Result<usize, WireError> {
     let mut value = 0_usize;
     for _ in 0..3 {
         let octet = reader.u8("length of the push headers")?;

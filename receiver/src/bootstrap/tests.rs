@@ -1,4 +1,7 @@
-use proto::dm::bootstrap::SecKey;
+use proto::dm::bootstrap::{
+    SecKey,
+    user_code::{CodeKey, UserCode},
+};
 
 use super::*;
 
@@ -48,18 +51,13 @@ fn card(confirmation: Confirmation) -> Vec<u8> {
 fn every_profile_gives_the_account_to_who_holds_the_key() {
     let all = secrets(Some(IMSI), Some("1234567890"));
     let (imsi, pin) = (IMSI.to_owned(), "1234567890".to_owned());
-    let keys = [
-        SecKey::Network(imsi.clone()),
-        SecKey::Pin(pin.clone()),
-        SecKey::NetworkAndPin(imsi, pin.clone()),
-        SecKey::PinMac(pin),
-    ];
+    let keys =
+        [SecKey::Network(imsi.clone()), SecKey::Pin(pin.clone()), SecKey::NetworkAndPin(imsi, pin)];
     let mut documents: Vec<_> = keys.iter().map(|key| (Profile::Cp, cp_push(key))).collect();
-    documents.extend(
-        keys[..3]
-            .iter()
-            .map(|key| (Profile::Dm, DmBootstrap::for_account(&account(), "LAB-0001", key).emit())),
-    );
+    documents
+        .extend(keys.iter().map(|key| {
+            (Profile::Dm, DmBootstrap::for_account(&account(), "LAB-0001", key).emit())
+        }));
     documents.push((Profile::Factory, provisioning()));
     documents.push((Profile::Factory, dmacc::to_tree(&account()).emit(Encoding::Xml)));
     documents.push((Profile::Factory, dmacc::to_tree(&account()).emit(Encoding::Wbxml)));
@@ -71,6 +69,35 @@ fn every_profile_gives_the_account_to_who_holds_the_key() {
         assert_eq!(proposal.account.nonce, b"nonce");
         assert_eq!(proposal.account.server.as_ref().unwrap().0, "server-secret");
     }
+}
+
+// test: oma-dm 9 (USERPINMAC)
+#[test]
+fn a_users_code_opens_its_own_document_and_no_other() {
+    let (push, code) = with_code();
+    let open = |octets: &[u8], code: &str| {
+        BootstrapProposal::open(Profile::Cp, octets, &secrets(None, Some(code)))
+    };
+    assert!(BootstrapProposal::wants_pin(&push));
+    assert_eq!(open(&push, code.reveal()).unwrap().account.password, "device-secret");
+    let mut changed = push.clone();
+    *changed.last_mut().unwrap() ^= 1;
+    let wrong = format!("{}0", &code.reveal()[..9]);
+    let wrong = if wrong == code.reveal() { format!("{}1", &wrong[..9]) } else { wrong };
+    for refused in [open(&push, &wrong), open(&changed, code.reveal())] {
+        assert_eq!(refused.unwrap_err(), BootstrapError::NotProved("the user's code"));
+    }
+    // What it has of the code alone, as ours once took it.
+    let half = open(&push, &code.reveal()[..5]).unwrap_err();
+    assert!(half.to_string().contains("8 to 20 digits"), "{half}");
+    let missing = BootstrapProposal::open(Profile::Cp, &push, &secrets(Some(IMSI), None));
+    let missing = missing.unwrap_err().to_string();
+    assert_eq!(missing, "the user's code is needed to verify the proof");
+}
+
+fn with_code() -> (Vec<u8>, UserCode) {
+    let (push, code) = Push::with_user_code(provisioning(), &CodeKey::from_random([7; 8]));
+    (push.emit(), code)
 }
 
 // test: oma-dm 9.3

@@ -34,7 +34,8 @@ pub(super) struct BootstrapArgs {
     /// Profile of the document: cp, dm, factory or smart-card [default: cp or dm, by its form]
     #[arg(long, value_name = "PROFILE")]
     profile: Option<Profile>,
-    /// File with the PIN of the document's proof; `-` for standard input
+    /// File with the PIN of the document's proof, or with the user's code of 8 to 20 digits
+    /// (USERPINMAC); `-` for standard input
     #[arg(long, value_name = "FILE")]
     pin_file: Option<PathBuf>,
     /// Subscriber's number of the document's proof; overrides `receiver.imsi`
@@ -160,8 +161,8 @@ fn exit_refused(error: BootstrapError) -> Failure {
         BootstrapError::Unreadable { .. } | BootstrapError::Unusable(_) => exit::CONFIGURATION,
     };
     let hint = match error {
-        BootstrapError::Missing("the PIN") => "give it by --pin-file",
-        BootstrapError::Missing(_) => "set it by --imsi or `receiver.imsi`",
+        BootstrapError::Missing("the subscriber's number") => "set it by --imsi or `receiver.imsi`",
+        BootstrapError::Missing(_) => "give it by --pin-file",
         BootstrapError::Unreadable { profile: Profile::Cp | Profile::Dm, .. } => {
             "check --profile; nothing is changed"
         }
@@ -189,11 +190,11 @@ fn read(path: &Path) -> anyhow::Result<Vec<u8>> {
     Ok(octets)
 }
 
-/// Reads a PIN, which a command line would show to every user of the machine.
+/// Reads a PIN or a code, which a command line would show to every user of the machine.
 fn read_pin(path: &Path) -> anyhow::Result<String> {
     let text = String::from_utf8(read(path)?).ok();
     let pin = text.as_deref().map(str::trim).filter(|pin| !pin.is_empty());
-    let problem = || anyhow!("no PIN in {}: expected a line of digits", path.display());
+    let problem = || anyhow!("no PIN or code in {}: expected a line of digits", path.display());
     pin.map(str::to_owned).ok_or_else(problem)
 }
 

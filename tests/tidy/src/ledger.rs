@@ -59,6 +59,8 @@ pub struct Claim {
     pub should: usize,
     /// The rule, in our own words.
     pub rule: String,
+    /// Gap in its tests while the row claimed what was not so.
+    pub missed: Option<String>,
     /// The files that do it; those of all rows of a section carry its `spec` tag.
     pub code: Vec<String>,
     /// The tests that would fail without it; those of all rows of a section carry its `test` tag.

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::{Args, ValueEnum};
 use proto::{
-    dm::bootstrap::{SecKey, card::Confirmation},
+    dm::bootstrap::{SecKey, card::Confirmation, user_code::CodeKey},
     ids::DeviceId,
 };
 
@@ -28,9 +28,9 @@ pub struct BootstrapArgs {
     /// File with the PIN for the MAC, given to the user by other means; with `--imsi` both are used
     #[arg(long, value_name = "FILE")]
     pub pin_file: Option<PathBuf>,
-    /// Compute the MAC with the first half of the PIN, which has ten digits or more: USERPINMAC, cp
-    /// alone
-    #[arg(long, requires = "pin_file", conflicts_with = "imsi")]
+    /// Print a code of ten digits for the user instead of a MAC in the document (USERPINMAC, cp
+    /// alone): nothing of it travels with the document, from which the PIN of a MAC can be guessed
+    #[arg(long, conflicts_with_all = ["pin_file", "imsi"])]
     pub pin_mac: bool,
     /// IMSI of the subscriber for the MAC
     #[arg(long, value_name = "DIGITS")]
@@ -69,13 +69,17 @@ pub enum Profile {
 }
 
 impl BootstrapArgs {
-    /// Returns the format of the document; `pin` is the content of the file that holds the PIN.
+    /// Returns the format of the document; `pin` is the content of the file that holds the PIN, and
+    /// `random` are the octets of the key of a code.
     ///
     /// # Errors
     ///
     /// [`AppError::Usage`] when an argument is missing, or two exclude each other.
-    pub fn format(&self, pin: Option<String>) -> Result<DocumentFormat, AppError> {
+    pub fn format(&self, pin: Option<String>, random: [u8; 8]) -> Result<DocumentFormat, AppError> {
         let usage = |text: &str| AppError::Usage(text.to_owned());
+        if self.pin_mac && self.profile != Profile::Cp {
+            return Err(usage("--pin-mac goes with --profile cp alone"));
+        }
         if self.profile == Profile::SmartCard {
             if self.to.is_some() {
                 return Err(usage("the image of a card cannot be pushed: write it with --out"));
@@ -85,23 +89,28 @@ impl BootstrapArgs {
                 if self.confirm { Confirmation::Wanted } else { Confirmation::NotWanted };
             return Ok(DocumentFormat::Card { number, confirmation });
         }
+        let is_short = matches!(self.to, Some(Target::Sms(_)));
+        if is_short && self.sms_gateway.is_none() {
+            return Err(usage("a short message needs --sms-gateway URL"));
+        }
+        if self.profile == Profile::Dm && is_short {
+            return Err(usage("short messages carry --profile cp alone"));
+        }
+        if self.pin_mac {
+            return Ok(DocumentFormat::CpWithCode(CodeKey::from_random(random)));
+        }
         let key = match (self.imsi.clone(), pin) {
             (_, Some(pin)) if pin.is_empty() => {
                 return Err(usage("the file of --pin-file is empty"));
             }
             (Some(imsi), Some(pin)) => SecKey::NetworkAndPin(imsi, pin),
             (Some(imsi), None) => SecKey::Network(imsi),
-            (None, Some(pin)) if self.pin_mac => SecKey::PinMac(pin),
             (None, Some(pin)) => SecKey::Pin(pin),
-            (None, None) => return Err(usage("the MAC needs --pin-file, --imsi, or both")),
+            (None, None) => {
+                return Err(usage("the proof needs --pin-file, --imsi, both, or --pin-mac"));
+            }
         };
-        let is_short = matches!(self.to, Some(Target::Sms(_)));
-        if is_short && self.sms_gateway.is_none() {
-            return Err(usage("a short message needs --sms-gateway URL"));
-        }
         match self.profile {
-            Profile::Dm if is_short => Err(usage("short messages carry --profile cp alone")),
-            Profile::Dm if self.pin_mac => Err(usage("--pin-mac goes with --profile cp alone")),
             Profile::Dm => Ok(DocumentFormat::Dm(key)),
             Profile::Cp | Profile::SmartCard => Ok(DocumentFormat::Cp(key)),
         }

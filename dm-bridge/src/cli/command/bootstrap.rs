@@ -22,7 +22,7 @@ use crate::{
 /// [`AppError`].
 pub(super) async fn run(arguments: BootstrapArgs) -> Result<String, AppError> {
     let pin = arguments.pin_file.as_deref().map(read_text).transpose()?;
-    let format = arguments.format(pin)?;
+    let format = arguments.format(pin, random())?;
     let secret = arguments.sms_gateway_secret_file.as_deref().map(read_text).transpose()?;
     let gateway = (arguments.sms_gateway.clone(), secret);
     let store = arguments.data.open_store().await?;
@@ -46,6 +46,13 @@ pub(super) async fn run(arguments: BootstrapArgs) -> Result<String, AppError> {
     if let Some(to) = &arguments.to {
         notify::push(to, gateway, &document).await?;
         text.push_str(&format!("pushed a bootstrap document for {} to {to}\n", id.as_str()));
+    }
+    if let Some(code) = &document.code {
+        text.push_str(&format!(
+            "code {} for the user of {}: tell it by other means; it is stored nowhere\n",
+            code.reveal(),
+            id.as_str()
+        ));
     }
     Ok(text)
 }
