@@ -118,11 +118,11 @@ pub fn check_url(url: &str, plain: PlainHttp) -> Result<(), AppError> {
     if url.len() > 512 || url.contains(odd) {
         return Err(wrong());
     }
-    let (is_plain, after_scheme) = match (url.strip_prefix("http://"), url.strip_prefix("https://"))
-    {
-        (Some(after), _) => (true, after),
-        (None, Some(after)) => (false, after),
-        (None, None) => return Err(wrong()),
+    let (scheme, after_scheme) = url.split_once("://").ok_or_else(wrong)?;
+    let is_plain = match scheme.to_ascii_lowercase().as_str() {
+        "http" => true,
+        "https" => false,
+        _ => return Err(wrong()),
     };
     let authority = after_scheme.split(['/', '?']).next().unwrap_or_default();
     let host = match authority.strip_prefix('[').and_then(|after| after.split_once(']')) {

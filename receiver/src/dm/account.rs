@@ -85,7 +85,7 @@ impl AccountState {
 
     /// Returns whether DM messages travel over TLS.
     pub(crate) fn is_secure(&self) -> bool {
-        self.given.url.starts_with("https://")
+        has_scheme(&self.given.url, "https")
     }
 
     /// Returns the nonce of the next credentials.
@@ -171,9 +171,13 @@ impl AccountObject {
 
     /// Returns whether the server may move to a URL: not from TLS to plain HTTP.
     fn may_move_to(&self, url: &str) -> bool {
-        let is_plain = self.0.url.starts_with("http://");
-        url.starts_with("https://") || (is_plain && url.starts_with("http://"))
+        let is_plain = has_scheme(&self.0.url, "http");
+        has_scheme(url, "https") || (is_plain && has_scheme(url, "http"))
     }
+}
+
+fn has_scheme(url: &str, scheme: &str) -> bool {
+    url.split_once("://").is_some_and(|(found, _)| found.eq_ignore_ascii_case(scheme))
 }
 
 impl ManagementObject for AccountObject {
