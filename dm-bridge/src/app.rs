@@ -81,7 +81,9 @@ impl AppError {
                 | VerificationError::Expired { .. }
                 | VerificationError::PlanHeader { .. }
                 | VerificationError::NoSuchComponent { .. } => 5,
-                VerificationError::OlderSequence { .. } | VerificationError::BelowFloor { .. } => 8,
+                VerificationError::OlderSequence { .. }
+                | VerificationError::DamagedSequence { .. }
+                | VerificationError::BelowFloor { .. } => 8,
             },
             Self::NotFound { .. } => 6,
             Self::Conflict(_) => 7,

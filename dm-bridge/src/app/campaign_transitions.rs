@@ -1,6 +1,6 @@
 //! State changes of campaigns that the reconciler stores; every function may run twice.
 
-use std::net::IpAddr;
+use std::{collections::BTreeMap, net::IpAddr};
 
 use proto::{
     ids::{CampaignId, Tsi},
@@ -39,18 +39,33 @@ pub async fn plan(
     Ok(reconcile::plan(policy, &read_fleet(store, &[]).await?, now))
 }
 
-/// Returns all campaigns in the order of creation, without damaged ones. A row that has not changed
-/// since `before` is not read again, and a settled campaign is not looked at: no attempt of it changes
-/// any more.
+/// Returns all campaigns in the order of creation, as [`read_fleet_and_damage`].
 ///
 /// # Errors
 ///
-/// [`AppError::Store`] when they cannot be loaded.
+/// As [`read_fleet_and_damage`].
 pub async fn read_fleet(
     store: &dyn FleetStore,
     before: &[CampaignView],
 ) -> Result<Vec<CampaignView>, AppError> {
-    let mut fleet = Vec::new();
+    Ok(read_fleet_and_damage(store, before).await?.0)
+}
+
+/// Campaigns whose rows are damaged, with the error of each.
+pub type DamagedCampaigns = BTreeMap<CampaignId, String>;
+
+/// Returns all campaigns in the order of creation, and the damaged ones, which are not reconciled. A
+/// row that has not changed since `before` is not read again, and a settled campaign is not looked at:
+/// no attempt of it changes any more.
+///
+/// # Errors
+///
+/// [`AppError::Store`] when they cannot be loaded.
+pub async fn read_fleet_and_damage(
+    store: &dyn FleetStore,
+    before: &[CampaignView],
+) -> Result<(Vec<CampaignView>, DamagedCampaigns), AppError> {
+    let (mut fleet, mut damaged) = (Vec::new(), DamagedCampaigns::new());
     for (id, version) in store.campaign_versions().await? {
         let known =
             before.iter().find(|view| (view.campaign.id, view.campaign.version) == (id, version));
@@ -63,9 +78,8 @@ pub async fn read_fleet(
             None => match store.campaign(id).await {
                 Ok(Some(campaign)) => campaign,
                 Ok(None) => continue,
-                // It is marked where campaigns are listed.
                 Err(error @ StoreError::Damaged { .. }) => {
-                    tracing::debug!(%error, campaign = %id, "damaged campaign left out");
+                    damaged.insert(id, error.to_string());
                     continue;
                 }
                 Err(error) => return Err(error.into()),
@@ -73,7 +87,7 @@ pub async fn read_fleet(
         };
         fleet.push(CampaignView { campaign, phase_counts: store.phase_counts(id).await? });
     }
-    Ok(fleet)
+    Ok((fleet, damaged))
 }
 
 /// Stores the reply of the image server to `prepare` for a revision of the window.

@@ -113,6 +113,7 @@ pub async fn create_with_package(
             return complete(found, &verified, &request.parameters.delivery, package);
         }
         verify::check_sequence(&verified.terms, &known)?;
+        verify::check_damaged(&verified.terms, &store.damaged_campaigns().await?)?;
         if let Some(package) = package
             && tries == 0
         {

@@ -82,6 +82,80 @@ pub async fn enrol(
     enrolment: Enrolment,
     secrets: FreshSecrets,
 ) -> Result<String, AppError> {
+    let (device, settings) = new_device(now, enrolment, secrets)?;
+    let name = device.id.as_str().to_owned();
+    match store_enrolment(store, now, "device.enrol", device).await {
+        Err(AppError::Store(StoreError::Conflict(_))) => Err(AppError::Conflict(format!(
+            "device {name} is enrolled already; if its configuration was lost before it connected, \
+             enrol it with --again: it has other secrets then"
+        ))),
+        done => done.map(|()| settings),
+    }
+}
+
+/// Enrols a device again whose configuration was lost before it connected; returns its configuration
+/// with other secrets, which replace the first ones. What was set for it meanwhile is kept. One that is
+/// not enrolled is enrolled.
+///
+/// # Errors
+///
+/// [`AppError::Conflict`] when it has connected, and as [`enrol`].
+pub async fn enrol_again(
+    store: &dyn FleetStore,
+    now: Utc,
+    enrolment: Enrolment,
+    secrets: FreshSecrets,
+) -> Result<String, AppError> {
+    let Some(known) = store.device(&enrolment.id).await? else {
+        return enrol(store, now, enrolment, secrets).await;
+    };
+    if let Some(seen) = known.last_seen {
+        let (name, seen) = (known.id.as_str(), seen.seconds());
+        return Err(AppError::Conflict(format!(
+            "device {name} has connected with its secrets (at {seen}, UTC seconds) and keeps them: \
+             enrol it by another id, or use the configuration that it has"
+        )));
+    }
+    let names_object = enrolment.firmware_object.is_some();
+    let (device, settings) = new_device(now, enrolment, secrets)?;
+    let object = if names_object { device.object.clone() } else { known.object };
+    let device = Device {
+        version: known.version,
+        object,
+        update_requests: known.update_requests,
+        pending_suspension: known.pending_suspension,
+        policy: known.policy,
+        components: known.components,
+        ..device
+    };
+    store_enrolment(store, now, "device.enrol-again", device).await?;
+    Ok(settings)
+}
+
+async fn store_enrolment(
+    store: &dyn FleetStore,
+    now: Utc,
+    action: &'static str,
+    device: Device,
+) -> Result<(), AppError> {
+    let audit = Audit {
+        actor: Actor::Operator,
+        action,
+        subject: device.id.as_str().to_owned(),
+        detail: format!(
+            "vendor {} class {} profile {}",
+            device.vendor, device.class, device.profile.name
+        ),
+    };
+    Ok(store.apply(now, audit, vec![device.into()]).await?)
+}
+
+/// Returns the row of a device that was never enrolled, and its configuration.
+fn new_device(
+    now: Utc,
+    enrolment: Enrolment,
+    secrets: FreshSecrets,
+) -> Result<(Device, String), AppError> {
     // The device decides whether it accepts a plain URL beyond its own machine.
     let plain_http = match enrolment.auth {
         // spec: security 7.2 (the password itself goes over TLS or stays on the machine)
@@ -123,21 +197,7 @@ pub async fn enrol(
         last_seen: None,
     };
     let settings = settings(&device, enrolment.encoding, (password, server_password), secrets)?;
-    let audit = Audit {
-        actor: Actor::Operator,
-        action: "device.enrol",
-        subject: device.id.as_str().to_owned(),
-        detail: format!(
-            "vendor {} class {} profile {}",
-            device.vendor, device.class, device.profile.name
-        ),
-    };
-    let taken = format!("device {} is enrolled already", device.id.as_str());
-    match store.apply(now, audit, vec![device.into()]).await {
-        Ok(()) => Ok(settings),
-        Err(StoreError::Conflict(_)) => Err(AppError::Conflict(taken)),
-        Err(error) => Err(error.into()),
-    }
+    Ok((device, settings))
 }
 
 /// Returns a device.
@@ -430,6 +490,34 @@ pub(crate) mod tests {
         assert_eq!(server["nonce"].as_str().unwrap(), BASE64_STANDARD.encode([4; 16]));
         assert_eq!(settings["device"]["vendor_id"].as_str().unwrap(), "01".repeat(16));
         assert_eq!(settings["fumo"]["object"].as_str().unwrap(), "./FwUpdate/Main");
+    }
+
+    #[tokio::test]
+    async fn a_configuration_that_was_lost_is_made_again_until_the_device_connects() {
+        let store = MemoryStore::default();
+        let id = "LAB-0001".parse().unwrap();
+        enrol_again(&store, Utc(5), enrolment("LAB-0001"), SECRETS).await.unwrap();
+        set_suspension(&store, Utc(6), &id, Some(SuspendCommand::Suspend)).await.unwrap();
+        let again = enrol(&store, Utc(7), enrolment("LAB-0001"), SECRETS).await.unwrap_err();
+        assert!(again.exit_code() == 7 && again.to_string().contains("--again"), "{again}");
+        let fresh = FreshSecrets { password: [7; 32], ..SECRETS };
+        let text = enrol_again(&store, Utc(8), enrolment("LAB-0001"), fresh).await.unwrap();
+        let settings: toml::Table = text.parse().unwrap();
+        let password = settings["server"]["password"].as_str().unwrap();
+        let device = show(&store, &id).await.unwrap();
+        assert_eq!(*device.auth.secret.opened().unwrap(), Secret::new("LAB-0001", password));
+        assert_eq!(device.pending_suspension, Some(SuspendCommand::Suspend));
+        let seen = Device { last_seen: Some(Utc(9_000)), ..device.clone() };
+        let audit = Audit {
+            actor: Actor::Device,
+            action: "test.change",
+            subject: String::new(),
+            detail: String::new(),
+        };
+        store.apply(Utc(9), audit, vec![seen.into()]).await.unwrap();
+        let late = enrol_again(&store, Utc(10), enrolment("LAB-0001"), SECRETS).await.unwrap_err();
+        assert!(late.exit_code() == 7 && late.to_string().contains("has connected"), "{late}");
+        assert_eq!(show(&store, &id).await.unwrap().auth, device.auth);
     }
 
     // test: security 7.2 (the password itself goes over TLS or stays on the machine)

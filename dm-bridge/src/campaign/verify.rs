@@ -6,7 +6,7 @@
 use std::collections::BTreeMap;
 
 use proto::{
-    ids::{CampaignId, ComponentId},
+    ids::{CampaignId, ClassId, ComponentId},
     time::Utc,
     trust::{self, Manifest, PlannedObject, RootChain, TrustError, Verified, plan::PlanHeader},
     wire::WireError,
@@ -14,6 +14,7 @@ use proto::{
 use thiserror::Error;
 
 use super::model::{Campaign, SignedDocuments, SignedTerms};
+use crate::fleet::store::DamagedCampaign;
 
 /// The documents of a campaign, before their verification.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -83,6 +84,21 @@ pub enum VerificationError {
         newest: u64,
         /// Id of that campaign.
         campaign: CampaignId,
+    },
+    /// A campaign whose row is damaged may be a later one for one of the classes.
+    #[error(
+        "campaign {campaign} is damaged ({damage}), and its sequence, {newest}, may not be below \
+         {found} for the same class: restore its row from a backup of the data directory"
+    )]
+    DamagedSequence {
+        /// Sequence in the document.
+        found: u64,
+        /// Sequence of the damaged campaign, if it can be read.
+        newest: String,
+        /// Id of that campaign, as stored.
+        campaign: String,
+        /// Error of its row.
+        damage: String,
     },
     /// The sequence of the manifest is below the floor of the root.
     #[error("sequence {found} of the manifest is below the floor {floor} of the root")]
@@ -155,6 +171,36 @@ pub fn check_sequence(terms: &SignedTerms, known: &[Campaign]) -> Result<(), Ver
             })
         }
         Some(_) | None => Ok(()),
+    }
+}
+
+/// Checks that no campaign whose row is damaged was a later one for one of the same classes. What of its
+/// row cannot be read counts as if it were.
+///
+/// # Errors
+///
+/// [`VerificationError::DamagedSequence`] when one was, or may have been.
+pub fn check_damaged(
+    terms: &SignedTerms,
+    damaged: &[DamagedCampaign],
+) -> Result<(), VerificationError> {
+    let may_share = |other: &&DamagedCampaign| {
+        let shared =
+            |classes: &Vec<ClassId>| classes.iter().any(|class| terms.classes.contains(class));
+        other.vendor.is_none_or(|vendor| vendor == terms.vendor)
+            && other.classes.as_ref().is_none_or(shared)
+    };
+    let may_be_later = |other: &&DamagedCampaign| {
+        other.sequence.is_none_or(|sequence| sequence >= (terms.epoch, terms.sequence))
+    };
+    match damaged.iter().filter(may_share).find(may_be_later) {
+        None => Ok(()),
+        Some(other) => Err(VerificationError::DamagedSequence {
+            found: terms.sequence,
+            newest: other.sequence.map_or("unreadable".to_owned(), |(_, found)| found.to_string()),
+            campaign: other.id.clone(),
+            damage: other.damage.clone(),
+        }),
     }
 }
 

@@ -10,7 +10,7 @@ pub mod device;
 use std::{net::SocketAddr, path::PathBuf};
 
 use clap::{Args, Parser, Subcommand};
-use ipnet::IpNet;
+use ipnet::{IpNet, Ipv4Net};
 use proto::ids::ClassId;
 
 use self::{
@@ -162,7 +162,7 @@ pub struct ServeArgs {
     pub client_ca: Option<PathBuf>,
     /// Take the address of a client from the header Forwarded, or else X-Forwarded-For, of a proxy
     /// in this network; repeatable. Wrong passwords are counted by address
-    #[arg(long, value_name = "CIDR")]
+    #[arg(long, value_name = "CIDR", value_parser = proxy_network)]
     pub trusted_proxy: Vec<IpNet>,
     /// Allow plain HTTP beyond loopback; for laboratories
     #[arg(long)]
@@ -170,4 +170,19 @@ pub struct ServeArgs {
     /// Seconds after window and report spread until a silent device is unknown
     #[arg(long, value_name = "S", default_value_t = 21_600)]
     pub silent_after: u64,
+}
+
+/// Parses the network of a proxy. Addresses of clients are IPv4 where they can be, so a network of
+/// IPv4-mapped addresses is that of the IPv4 addresses.
+fn proxy_network(text: &str) -> Result<IpNet, String> {
+    let network: IpNet = text
+        .parse()
+        .map_err(|_| "expected a network such as 10.0.0.0/8 or 2001:db8::/48".to_owned())?;
+    let IpNet::V6(v6) = network else { return Ok(network) };
+    let Some(mapped) = v6.addr().to_ipv4_mapped() else { return Ok(network) };
+    let length = v6.prefix_len().checked_sub(96);
+    let v4 = length.and_then(|length| Ipv4Net::new(mapped, length).ok());
+    v4.map(IpNet::V4).ok_or_else(|| {
+        format!("IPv4-mapped addresses need a prefix of 96 to 128: write {mapped}/8, or the like")
+    })
 }

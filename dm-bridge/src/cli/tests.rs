@@ -248,6 +248,35 @@ fn each_bad_input_of_a_campaign_has_its_exit_code() {
 }
 
 #[test]
+fn the_network_of_a_proxy_is_ipv4_where_its_addresses_are() {
+    let parsed = |network: &str| {
+        let arguments = ["dm-bridge", "serve", "--data", "x", "--trusted-proxy", network];
+        match Cli::try_parse_from(arguments).map(|cli| cli.verb) {
+            Ok(args::Verb::Serve(serve)) => Ok(serve.trusted_proxy[0].to_string()),
+            Ok(_) => panic!("another command"),
+            Err(error) => Err(error.to_string()),
+        }
+    };
+    for (network, expected) in [
+        ("10.0.0.0/8", "10.0.0.0/8"),
+        ("2001:db8::/48", "2001:db8::/48"),
+        ("::/0", "::/0"),
+        ("::ffff:10.1.2.3/128", "10.1.2.3/32"),
+        ("::ffff:10.0.0.0/104", "10.0.0.0/8"),
+        ("::ffff:0.0.0.0/96", "0.0.0.0/0"),
+    ] {
+        assert_eq!(parsed(network), Ok(expected.to_owned()), "{network}");
+    }
+    for (network, text) in [
+        ("::ffff:10.0.0.0/64", "a prefix of 96 to 128"),
+        ("10.0.0.1", "expected a network such as"),
+        ("x", "expected a network such as"),
+    ] {
+        assert!(parsed(network).unwrap_err().contains(text), "{network}");
+    }
+}
+
+#[test]
 fn a_port_in_use_exits_with_7() {
     let folder = tempfile::tempdir().unwrap();
     let data = folder.path().to_str().unwrap();

@@ -154,11 +154,30 @@ impl MessageOutcome {
     /// Returns the outcome of a message of a device that has to retry after `after`.
     #[must_use]
     pub fn busy(inbound: InboundMessage<'_>, limits: Limits, after: Utc) -> Self {
-        let retry = retry_uri(&inbound.message.header.target.uri, after);
+        // The row is not read, so the URL of the device is not known: a plausible one is repeated.
+        let target = address_of(&inbound.message.header.target.uri);
         let mut refusal = refuse(inbound.message, limits, StatusCode::RETRY_LATER, None);
-        refusal.header.respond_to = Some(retry);
+        refusal.header.respond_to = target.map(|target| retry_uri(target, after));
         Self::Busy(inbound.encode(MetaOrder::FormatFirst, &refusal))
     }
+}
+
+/// Longest URL that a refusal repeats, in octets.
+const MAX_REPEATED_URL: usize = 255;
+
+/// Returns the URL in the `Target` of a peer without proof, without its query; `None` for anything
+/// that no device of this server sends, which is not repeated to it.
+fn address_of(target: &str) -> Option<&str> {
+    let (url, _) = target.split_once('?').unwrap_or((target, ""));
+    let (scheme, tail) = url.split_once("://")?;
+    let (host, path) = tail.split_once('/')?;
+    let is_of_host = |octet: u8| octet.is_ascii_alphanumeric() || b".:-[]".contains(&octet);
+    let is_plausible = url.len() <= MAX_REPEATED_URL
+        && matches!(scheme, "http" | "https")
+        && !host.is_empty()
+        && host.bytes().all(is_of_host)
+        && path.bytes().all(|octet| octet.is_ascii_graphic() && !b"<>\"#".contains(&octet));
+    is_plausible.then_some(url)
 }
 
 /// A time as in the `after` parameter of `RespURI`, `20000512T133000Z`.
@@ -376,6 +395,32 @@ mod tests {
         let after = Utc::from_seconds(958_138_200);
         assert_eq!(retry_uri("http://s/dm", after), "http://s/dm?after=20000512T133000Z");
         assert_eq!(retry_uri("http://s/dm?u=j", after), "http://s/dm?u=j&after=20000512T133000Z");
+    }
+
+    #[test]
+    fn a_refusal_repeats_no_target_that_no_device_sends() {
+        for target in
+            ["http://192.0.2.1:8080/dm", "https://dm.example.org/dm", "https://[::1]:1/dm"]
+        {
+            assert_eq!(address_of(target), Some(target));
+            assert_eq!(address_of(&format!("{target}?s=secret&x=1")), Some(target));
+        }
+        let long = format!("http://h/{}", "x".repeat(MAX_REPEATED_URL));
+        for target in [
+            "",
+            "dm",
+            "javascript://h/x",
+            "http:///dm",
+            "http://u:p@h/dm",
+            "http://h/a b",
+            "http://h/<x>",
+            "http://h/dm#x",
+            "ftp://h/dm",
+            "http://h",
+            &long,
+        ] {
+            assert_eq!(address_of(target), None, "{target}");
+        }
         assert_eq!(RetryAfter(Utc(958_138_199_001)).to_string(), "20000512T133000Z");
     }
 }

@@ -19,7 +19,7 @@ use super::{
     challenge::ChallengeKey,
     device::Device,
     package_secret::PackageSecret,
-    store::{CampaignDevice, Change, FleetStore, Listed, PhaseCounts, StoreError},
+    store::{CampaignDevice, Change, DamagedCampaign, FleetStore, Listed, PhaseCounts, StoreError},
 };
 use crate::campaign::model::Campaign;
 
@@ -166,6 +166,10 @@ impl FleetStore for MemoryStore {
             rows.find(|(id, _)| id == after);
         }
         Ok(page(rows, limit))
+    }
+
+    async fn damaged_campaigns(&self) -> Result<Vec<DamagedCampaign>, StoreError> {
+        Ok(Vec::new())
     }
 
     async fn campaign_versions(&self) -> Result<Vec<(CampaignId, u64)>, StoreError> {

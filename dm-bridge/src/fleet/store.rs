@@ -7,7 +7,7 @@ use std::{
 
 use async_trait::async_trait;
 use proto::{
-    ids::{CampaignId, Correlator, DeviceId},
+    ids::{CampaignId, ClassId, Correlator, DeviceId, VendorId},
     time::Utc,
 };
 use thiserror::Error;
@@ -76,6 +76,21 @@ impl<T> Listed<T> {
             }
         }
     }
+}
+
+/// Columns of the damaged row of a campaign, as far as they can be read.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DamagedCampaign {
+    /// Its id, as stored.
+    pub id: String,
+    /// Error of the row.
+    pub damage: String,
+    /// Epoch and sequence.
+    pub sequence: Option<(u32, u64)>,
+    /// Vendor of its devices.
+    pub vendor: Option<VendorId>,
+    /// Classes of its devices.
+    pub classes: Option<Vec<ClassId>>,
 }
 
 /// A device of a campaign: its latest attempt, and what its own row says of it.
@@ -151,7 +166,11 @@ pub trait FleetStore: Send + Sync {
         }
     }
 
-    /// Returns ids and row versions of all campaigns in the order in which they were created.
+    /// Returns the campaigns whose rows are damaged, in the order in which they were created.
+    async fn damaged_campaigns(&self) -> Result<Vec<DamagedCampaign>, StoreError>;
+
+    /// Returns ids and row versions of all campaigns in the order in which they were created; version
+    /// 0 for one that cannot be read.
     async fn campaign_versions(&self) -> Result<Vec<(CampaignId, u64)>, StoreError>;
 
     /// Returns the id of the last campaign that was created, as it is stored.

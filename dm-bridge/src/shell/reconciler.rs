@@ -125,8 +125,11 @@ async fn start_steps(
 /// Reads the campaigns, and keeps what was read for the metrics.
 async fn read_fleet(shared: &Shared) -> Result<Arc<Vec<CampaignView>>, AppError> {
     let before = shared.fleet();
-    let fleet = Arc::new(campaign_transitions::read_fleet(&*shared.store, &before).await?);
+    let (fleet, damaged) =
+        campaign_transitions::read_fleet_and_damage(&*shared.store, &before).await?;
+    let fleet = Arc::new(fleet);
     *shared.status.fleet.lock().unwrap_or_else(PoisonError::into_inner) = Arc::clone(&fleet);
+    shared.status.health.record_damage(damaged);
     Ok(fleet)
 }
 

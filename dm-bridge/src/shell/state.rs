@@ -213,9 +213,11 @@ impl Metrics {
         fleet: &[CampaignView],
         open_sessions: usize,
         connections: &Stats,
+        damaged_campaigns: usize,
     ) -> String {
         metrics::with_local_recorder(&self.recorder, || {
             metrics::gauge!(DM_SESSIONS).set(gauge(open_sessions));
+            metrics::gauge!(DAMAGED_CAMPAIGNS).set(gauge(damaged_campaigns));
             let proved = connections.open.saturating_sub(connections.unproved);
             metrics::gauge!(CONNECTIONS, "peer" => "proved").set(gauge(proved));
             metrics::gauge!(CONNECTIONS, "peer" => "unproved").set(gauge(connections.unproved));
@@ -249,6 +251,7 @@ const DM_MESSAGES: &str = "fumocast_bridge_dm_messages_total";
 const CONTROL_CALLS: &str = "fumocast_bridge_control_calls_total";
 const DOWNLOADS: &str = "fumocast_bridge_downloads_total";
 const DEVICES: &str = "fumocast_bridge_devices";
+const DAMAGED_CAMPAIGNS: &str = "fumocast_bridge_damaged_campaigns";
 const DM_SESSIONS: &str = "fumocast_bridge_dm_sessions";
 const CONNECTIONS: &str = "fumocast_bridge_connections";
 const CONNECTIONS_TOTAL: &str = "fumocast_bridge_connections_total";

@@ -23,7 +23,7 @@ use crate::{
         memory::MemoryStore,
         package_secret::PackageSecret,
         profile::Profile,
-        store::{CampaignDevice, Change, Listed, PhaseCounts},
+        store::{CampaignDevice, Change, DamagedCampaign, Listed, PhaseCounts},
         store_tests,
     },
 };
@@ -160,6 +160,11 @@ impl FleetStore for CountingStore {
     ) -> Result<Vec<Listed<Campaign>>, StoreError> {
         count(&self.others);
         self.store.campaign_page(after, limit).await
+    }
+
+    async fn damaged_campaigns(&self) -> Result<Vec<DamagedCampaign>, StoreError> {
+        count(&self.others);
+        self.store.damaged_campaigns().await
     }
 
     async fn campaign_versions(&self) -> Result<Vec<(CampaignId, u64)>, StoreError> {

@@ -140,6 +140,10 @@ pub struct EnrolArgs {
     /// Root of its FUMO object, such as ./Vendor/Fota; default: looked for in its first DM session
     #[arg(long, value_name = "URI", value_parser = object_uri)]
     pub firmware_object: Option<NodeUri>,
+    /// Replace the secrets of a device that is enrolled and has not connected: its configuration was
+    /// lost
+    #[arg(long)]
+    pub again: bool,
 }
 
 fn object_uri(text: &str) -> Result<NodeUri, String> {

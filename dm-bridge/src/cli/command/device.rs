@@ -128,7 +128,11 @@ async fn enrol(arguments: EnrolArgs) -> Result<String, AppError> {
         server_password: random(),
         server_nonce: random(),
     };
-    devices::enrol(&store, Clock.now().utc, enrolment, secrets).await
+    let now = Clock.now().utc;
+    match arguments.again {
+        true => devices::enrol_again(&store, now, enrolment, secrets).await,
+        false => devices::enrol(&store, now, enrolment, secrets).await,
+    }
 }
 
 async fn notify_device(arguments: NotifyArgs) -> Result<String, AppError> {

@@ -146,7 +146,10 @@ impl IntoResponse for AppError {
 
 async fn healthz(State(shared): State<Arc<Shared>>) -> (StatusCode, &'static str) {
     if shared.status.health.is_good(shared.clock.now().mono) {
-        (StatusCode::OK, "ok\n")
+        match shared.status.health.damaged_campaigns() {
+            0 => (StatusCode::OK, "ok\n"),
+            _ => (StatusCode::OK, "ok, but campaigns are damaged; see the log\n"),
+        }
     } else {
         (StatusCode::SERVICE_UNAVAILABLE, "the store cannot be written; see the log\n")
     }
@@ -158,6 +161,7 @@ async fn metrics(State(shared): State<Arc<Shared>>) -> Response {
         &shared.fleet(),
         shared.sessions.active(),
         &shared.connections.stats(),
+        shared.status.health.damaged_campaigns(),
     );
     ([(header::CONTENT_TYPE, "text/plain; version=0.0.4")], text).into_response()
 }

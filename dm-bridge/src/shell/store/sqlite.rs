@@ -44,7 +44,7 @@ use self::{
     rows::{
         attempt::read_attempt,
         audit::read_line,
-        campaign::read_campaign,
+        campaign::{read_campaign, read_damaged_campaign},
         device::{json, read_device},
     },
     sealing::Secrets,
@@ -61,7 +61,9 @@ use crate::{
         challenge::ChallengeKey,
         device::Device,
         package_secret::PackageSecret,
-        store::{CampaignDevice, Change, FleetStore, Listed, PhaseCounts, StoreError},
+        store::{
+            CampaignDevice, Change, DamagedCampaign, FleetStore, Listed, PhaseCounts, StoreError,
+        },
     },
 };
 
@@ -256,13 +258,27 @@ impl FleetStore for SqliteStore {
         Ok(campaigns)
     }
 
+    async fn damaged_campaigns(&self) -> Result<Vec<DamagedCampaign>, StoreError> {
+        let query = sqlx::query(SELECT_CAMPAIGNS).bind(None::<String>).bind(-1_i64);
+        let rows = self.pool.fetch_all(query).await.map_err(unavailable("read the campaigns"))?;
+        let mut damaged = Vec::new();
+        for row in &rows {
+            match read_campaign(&self.pool, row).await {
+                Ok(_) => {}
+                Err(error @ StoreError::Unavailable { .. }) => return Err(error),
+                Err(error) => damaged.push(read_damaged_campaign(row, &error)),
+            }
+        }
+        Ok(damaged)
+    }
+
     async fn campaign_versions(&self) -> Result<Vec<(CampaignId, u64)>, StoreError> {
         let query = sqlx::query("SELECT id, version FROM campaign ORDER BY number");
         let rows = self.pool.fetch_all(query).await.map_err(unavailable("read the campaigns"))?;
         // A damaged one is marked where campaigns are listed.
         let version = |row| {
             let id = columns::parsed(row, "id").ok()?;
-            Some((id, columns::unsigned(row, "version").ok()?))
+            Some((id, columns::unsigned(row, "version").unwrap_or(0)))
         };
         Ok(rows.iter().filter_map(version).collect())
     }
@@ -412,7 +428,7 @@ mod tests {
     use super::*;
     use crate::fleet::{attempt::ArmingPhase, store_tests};
 
-    async fn open(path: &Path) -> Result<SqliteStore, StoreError> {
+    pub(super) async fn open(path: &Path) -> Result<SqliteStore, StoreError> {
         SqliteStore::open(path, KeyFile::from_path(&path.with_file_name(KEYS))).await
     }
 

@@ -5,12 +5,18 @@ use proto::time::Utc;
 use super::*;
 use crate::{
     app::{
-        campaign_transitions::{self, read_fleet},
+        PlainHttp,
+        campaign_transitions::{self, read_fleet, read_fleet_and_damage},
+        campaigns::{self, CreateCampaign, Selection},
         devices::{self, tests::SECRETS},
         message_handler::load,
         status,
     },
-    campaign::model::{CampaignState, samples},
+    campaign::{
+        model::{CampaignParameters, CampaignState, Delivery, samples},
+        update_requests::UpdateRequestPolicy,
+        verify::tests::{Kit, NOW},
+    },
     fleet::{attempt::ArmingPhase, audit::Actor, profile::Profile, store_tests},
 };
 
@@ -119,6 +125,61 @@ async fn a_damaged_campaign_stops_no_other() {
     let changes = vec![Change::LastCampaign(Some(second)), third.into()];
     store.apply(Utc(5), audit(), changes).await.unwrap();
     assert_eq!(read_fleet(&store, &[]).await.unwrap().len(), 2);
+}
+
+#[tokio::test]
+async fn a_campaign_that_a_damaged_row_may_be_newer_than_is_not_created() {
+    // Both stored campaigns have epoch 1 and sequence 5.
+    for (damage, sequence, expected) in [
+        ("state = 'nonsense'", 4, Err("its sequence, 5, may not be below 4")),
+        ("state = 'nonsense'", 5, Err("its sequence, 5, may not be below 5")),
+        ("state = 'nonsense'", 6, Ok(())),
+        ("sequence = -1", 6, Err("its sequence, unreadable, may not be below 6")),
+        ("epoch = -1", 6, Err("its sequence, unreadable, may not be below 6")),
+        ("sequence = -1, classes = '09090909090909090909090909090909'", 6, Ok(())),
+        ("sequence = -1, vendor = '09090909090909090909090909090909'", 6, Ok(())),
+        ("sequence = -1, vendor = 'x', classes = 'y'", 6, Err("unreadable")),
+        ("version = -1", 4, Err("its sequence, 5, may not be below 4")),
+    ] {
+        let folder = tempfile::tempdir().unwrap();
+        let store = damaged(folder.path(), &format!("UPDATE campaign SET {damage}")).await;
+        let mut kit = Kit::new();
+        kit.campaign.id = CampaignId([3; 16]);
+        kit.campaign.sequence = sequence;
+        let order = CreateCampaign {
+            documents: kit.documents(),
+            parameters: CampaignParameters {
+                target: samples::running().target,
+                delivery: Delivery::default(),
+                update_requests: UpdateRequestPolicy::Nothing,
+            },
+            plain_http: PlainHttp::LoopbackOnly,
+            selection: Selection::Named(vec!["a".parse().unwrap()]),
+            report_spread_seconds: Some(10),
+        };
+        let created = campaigns::create(&store, NOW, order, &mut || [1; 16]).await;
+        match (created, expected) {
+            (Ok(_), Ok(())) => {}
+            (Err(error), Err(text)) => {
+                let error = (error.exit_code(), error.to_string());
+                assert!(error.0 == 8 && error.1.contains(text), "{damage}: {error:?}");
+                assert!(error.1.contains("0707070707") && error.1.contains("backup"), "{error:?}");
+            }
+            (created, _) => panic!("{damage} {sequence}: {created:?}"),
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_damaged_campaign_is_named_whatever_is_damaged() {
+    for damage in ["state = 'nonsense'", "version = -1", "window_opens = -5"] {
+        let folder = tempfile::tempdir().unwrap();
+        let damage = format!("UPDATE campaign SET {damage} WHERE id LIKE '0909%'");
+        let store = damaged(folder.path(), &damage).await;
+        let (fleet, damaged) = read_fleet_and_damage(&store, &[]).await.unwrap();
+        assert_eq!(fleet.len(), 1, "{damage}");
+        assert_eq!(damaged.into_keys().collect::<Vec<_>>(), [CampaignId([9; 16])], "{damage}");
+    }
 }
 
 #[tokio::test]

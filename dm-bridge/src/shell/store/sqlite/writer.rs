@@ -44,7 +44,15 @@ const QUEUE: usize = 1_024;
 #[derive(Debug, Clone)]
 pub(super) struct Writer {
     pool: Pool,
-    jobs: mpsc::Sender<Job>,
+    jobs: mpsc::Sender<Queued>,
+}
+
+/// Work of the writer.
+#[derive(Debug)]
+enum Queued {
+    Change(Job),
+    /// A write whose outcome shows whether changes can be made.
+    Probe(oneshot::Sender<Result<(), StoreError>>),
 }
 
 /// One change of a few rows, with its line in the log.
@@ -71,14 +79,11 @@ impl Writer {
         self.pool.close().await;
     }
 
-    /// Inserts a row of more than a page, and removes it again.
+    /// Inserts a row of more than a page, and removes it again, after the changes that wait: a queue
+    /// that does not move is not healthy.
     pub(super) async fn probe(&self) -> Result<(), StoreError> {
-        let mut connection = self.pool.acquire().await.map_err(unavailable("be written"))?;
-        for statement in PROBE {
-            let query = sqlx::query(statement);
-            connection.execute(query).await.map_err(unavailable("be written"))?;
-        }
-        Ok(())
+        let (done, answer) = oneshot::channel();
+        self.queue(Queued::Probe(done), answer).await
     }
 
     /// Runs a statement on the connection of the writer.
@@ -95,30 +100,57 @@ impl Writer {
         changes: Vec<Change>,
     ) -> Result<(), StoreError> {
         let (done, answer) = oneshot::channel();
-        let gone = |_| unavailable("be written")(std::io::Error::other("the writer has ended"));
-        self.jobs
-            .send(Job { at, audit, changes, done })
-            .await
-            .map_err(|error| unavailable("be written")(std::io::Error::other(error.to_string())))?;
-        answer.await.unwrap_or_else(|error| Err(gone(error)))
+        self.queue(Queued::Change(Job { at, audit, changes, done }), answer).await
+    }
+
+    async fn queue(
+        &self,
+        work: Queued,
+        answer: oneshot::Receiver<Result<(), StoreError>>,
+    ) -> Result<(), StoreError> {
+        let gone = || unavailable("be written")(std::io::Error::other("the writer has ended"));
+        self.jobs.send(work).await.map_err(|_| gone())?;
+        answer.await.unwrap_or_else(|_| Err(gone()))
     }
 }
 
-async fn write(pool: Pool, keys: KeyFile, mut queue: mpsc::Receiver<Job>) {
-    let mut jobs = Vec::new();
+async fn write(pool: Pool, keys: KeyFile, mut queue: mpsc::Receiver<Queued>) {
+    let mut queued = Vec::new();
     let mut last = None;
-    while queue.recv_many(&mut jobs, BATCH).await > 0 {
-        let jobs =
-            jobs.drain(..).map(|Job { at, audit, changes, done }| (done, (at, audit, changes)));
-        let (answers, work): (Vec<_>, Vec<_>) = jobs.unzip();
-        for (answer, result) in
-            answers.into_iter().zip(batch((&pool, &keys), &work, &mut last).await)
-        {
+    while queue.recv_many(&mut queued, BATCH).await > 0 {
+        let (mut answers, mut work, mut probes) = (Vec::new(), Vec::new(), Vec::new());
+        for job in queued.drain(..) {
+            match job {
+                Queued::Change(Job { at, audit, changes, done }) => {
+                    answers.push(done);
+                    work.push((at, audit, changes));
+                }
+                Queued::Probe(done) => probes.push(done),
+            }
+        }
+        let mut results = Vec::new();
+        if !work.is_empty() {
+            results = batch((&pool, &keys), &work, &mut last).await;
+        }
+        for answer in probes {
+            answers.push(answer);
+            results.push(probe(&pool).await);
+        }
+        for (answer, result) in answers.into_iter().zip(results) {
             if answer.send(result).is_err() {
                 tracing::debug!("the sender of a change has gone");
             }
         }
     }
+}
+
+async fn probe(pool: &Pool) -> Result<(), StoreError> {
+    let mut connection = pool.acquire().await.map_err(unavailable("be written"))?;
+    for statement in PROBE {
+        let query = sqlx::query(statement);
+        connection.execute(query).await.map_err(unavailable("be written"))?;
+    }
+    Ok(())
 }
 
 /// The database, and the keys of its secrets.
@@ -371,5 +403,27 @@ async fn last_line(connection: &mut Connection) -> Result<LastLine, StoreError> 
             Ok(Some((number, seal)))
         }
         None => Ok(None),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::shell::store::sqlite::tests::open;
+
+    #[tokio::test]
+    async fn a_probe_shows_that_changes_are_no_more_made() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = open(&folder.path().join("fleet.db")).await.unwrap();
+        store.writer.probe().await.unwrap();
+        let (jobs, queue) = mpsc::channel(QUEUE);
+        let stuck = Writer { pool: store.writer.pool.clone(), jobs };
+        let soon = Duration::from_millis(1);
+        let answer = tokio::time::timeout(soon, stuck.probe()).await;
+        assert!(answer.is_err(), "nobody works, and the store is said to be well");
+        drop(queue);
+        assert!(stuck.probe().await.is_err(), "the writer has ended");
     }
 }

@@ -22,7 +22,7 @@ use crate::{
         BroadcastTarget, Campaign, Delivery, PreparedSession, SignedDocuments, SignedTerms,
         Software, Window,
     },
-    fleet::store::StoreError,
+    fleet::store::{DamagedCampaign, StoreError},
 };
 
 table! {
@@ -159,6 +159,21 @@ pub(in crate::shell::store::sqlite) async fn write_campaign(
         write_documents(connection, row).await?;
     }
     Ok(())
+}
+
+/// Reads the columns of a damaged row that tell for which devices its campaign is the newest.
+pub(in crate::shell::store::sqlite) fn read_damaged_campaign(
+    row: &SqliteRow,
+    damage: &StoreError,
+) -> DamagedCampaign {
+    let sequence = || Some((number(row, "epoch").ok()?, parsed(row, "sequence").ok()?));
+    DamagedCampaign {
+        id: get(row, "id").unwrap_or_else(|_| "without a readable id".to_owned()),
+        damage: damage.to_string(),
+        sequence: sequence(),
+        vendor: parsed(row, "vendor").ok(),
+        classes: list(row, "classes").ok(),
+    }
 }
 
 /// Checks that no campaign was created after `last`.
