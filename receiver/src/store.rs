@@ -48,7 +48,7 @@ pub use self::{
     journal::{CopyName, JournalError, JournalImage, JournalWrite, Journaler},
     layout::{
         BlockPlace, Content, Encoded, HeaderCheck, ObjectLayout, Slot, SlotAddress,
-        UnsignedContent, UnsignedIdentity,
+        UnsignedContent, UnsignedDescription, UnsignedIdentity,
     },
     log::{InsertOutcome, Limits, LogOutput, SlotRun, SymbolLog, Ticket},
     recovery::{Recovered, RecoveredSlot, Recovery},

@@ -9,7 +9,7 @@
 //! | module | holds |
 //! | --- | --- |
 //! | [`object`] | the reception of one file |
-//! | `session` | sessions, and the files that their FDT instances describe |
+//! | `session`, `announced` | sessions, and the files that their FDT instances describe |
 //! | `object_table` | the files in reception, and their names and records |
 //! | `eviction` | the choice of the session that makes room for another |
 //! | `room` | the disk space of a file, reserved as its symbols come |
@@ -22,11 +22,25 @@
 //! | [`oddities`] | the reasons why something received was not used |
 //! | [`dissect`] | the content of a capture, for people |
 //!
-//! A session is identified by sender and TSI, an object by its TOI within a session. The flags A
-//! and B are hints that anyone can forge: no packet is dropped because of them. The first
-//! description of a TOI counts; contradicting ones are counted and dropped. A file that does not
-//! match its description is received once more; after that it is rejected until it is described
-//! otherwise.
+//! A session is identified by sender and TSI, an object by its TOI within a session, and what is
+//! stored of it by a key of all that describes its content. The flags A and B are hints that anyone
+//! can forge: no packet is dropped because of them. A file that does not match its description is
+//! received once more; after that it is rejected until it is described otherwise.
+//!
+//! A sender that starts again has the same TSI and TOIs, and other contents. Another content of a
+//! TOI begins, with a key of its own,
+//!
+//! * when an instance describes it otherwise, as soon as the file is finished or no symbol of it
+//!   came for ten seconds; until then symbols of the TOI wait;
+//! * when it has no digest and is described again after its description has expired or its session
+//!   was over: closed by the flag A without a symbol in the five seconds after it, or silent for ten
+//!   seconds before an FDT Instance ID came back with another document. A file of which symbols
+//!   came in the last ten seconds goes on all the same.
+//!
+//! Of two objects with one location that of the newer instance is the file; the older one is
+//! received until the newer has all its symbols. The symbols of a file with a digest are kept for
+//! when it is described again, also by a later run; those of one without are not, unless the user
+//! knows that the sender still sends the same ([`record::Undigested`]).
 //!
 //! Nobody is authenticated, so all that a sender may use is bounded, and anybody's place can be
 //! taken: a description reserves nothing, disk space is reserved log by log as symbols come, and
@@ -34,6 +48,7 @@
 //! least of what it reserves, then the one that holds most. A file that the storage failed is tried
 //! again after a while.
 
+mod announced;
 pub mod dissect;
 pub mod entry;
 mod eviction;
@@ -51,37 +66,45 @@ pub mod status;
 mod tests;
 pub mod waiting;
 
-use std::{collections::VecDeque, net::IpAddr, time::Duration};
+use std::{
+    collections::{BTreeSet, VecDeque},
+    net::IpAddr,
+    time::Duration,
+};
 
 use proto::{
     crypto::{Digest, Hash16},
     fec,
     flute::{
         alc::{Frame, Packet},
-        fdt::store::{Expiry, FdtEvent, HeldInstance},
+        fdt::store::{Expiry, FdtEvent, HeldInstance, Rewrite},
     },
     ids::{Sbn, Toi, Tsi},
     time::{Mono, Now},
 };
 
-pub use self::{
-    limits::Limits,
-    output::Output,
-    record::Found,
-    status::{UnsignedFile, UnsignedStats},
-};
 use self::{
+    announced::{Progress, SILENT_AFTER},
     object::{PacketOutcome, UnsignedObject},
     object_table::ObjectTable,
     oddities::{Oddities, unsupported},
-    session::{DescriptionChanges, SessionName, Sessions, session_of},
-    status::unopened,
-    waiting::Waiting,
+    session::{DescriptionChanges, Known, SessionName, Sessions, session_of},
+    status::{superseded, unopened},
+    waiting::{For, Waiting},
+};
+pub use self::{
+    limits::Limits,
+    output::Output,
+    record::{Found, Undigested},
+    status::{Standing, UnsignedFile, UnsignedStats},
 };
 use crate::{
     flute::decode::DecodeOutcome,
     store::{Recovered, StorageError, Ticket, UnsignedIdentity},
 };
+
+/// Waiting packets of an object that find no room before the others are left alone.
+const MAX_RETRIES: usize = 64;
 
 /// Selection of sessions.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -98,11 +121,14 @@ pub struct Filter {
 #[derive(Debug)]
 pub struct UnsignedReceiver {
     filter: Filter,
+    limits: Limits,
     /// Time after which a file that the storage failed is received again.
     retry_after: Duration,
     sessions: Sessions,
     objects: ObjectTable,
     waiting: Waiting,
+    /// Files that the latest instance describes otherwise while symbols of them came lately.
+    contradicted: BTreeSet<UnsignedIdentity>,
     outputs: VecDeque<Output>,
     stats: UnsignedStats,
     oddities: Oddities,
@@ -112,14 +138,15 @@ impl UnsignedReceiver {
     /// Starts from what earlier runs stored.
     #[must_use]
     pub fn new(limits: Limits, filter: Filter, found: Found) -> Self {
-        let mut outputs = VecDeque::new();
         Self {
             filter,
+            limits,
             retry_after: limits.retry_after,
             sessions: Sessions::new(limits.sessions, limits.table_bytes, filter.expiry),
-            objects: ObjectTable::new(limits, found, &mut outputs),
+            objects: ObjectTable::new(limits, found),
             waiting: Waiting::new(limits.waiting_bytes),
-            outputs,
+            contradicted: BTreeSet::new(),
+            outputs: VecDeque::new(),
             stats: UnsignedStats::default(),
             oddities: Oddities::default(),
         }
@@ -149,22 +176,29 @@ impl UnsignedReceiver {
         if let Some(evicted) = self.sessions.admit(now.mono, (source, tsi)) {
             self.forget(&evicted);
         }
+        let name = (source, tsi);
         let (Some(toi), Some(_)) = (packet.header.toi, packet.payload) else {
+            if packet.header.close_session {
+                self.sessions.handle_close(now.mono, &name);
+            }
             // spec: rfc5651 5.1 (A and B are hints: nothing is dropped because of them)
             // spec: rfc5651 8.1
             self.stats.data_less += 1;
             return;
         };
         if toi == Toi::FDT {
-            self.handle_fdt(now, (source, tsi), &packet);
+            self.handle_fdt(now, name, &packet);
         } else {
             let of = UnsignedIdentity { source, tsi, toi };
-            let is_complete = self.objects.get(&of).is_some_and(UnsignedObject::is_complete);
-            if self.sessions.is_outdated(now.utc, &of) && !is_complete {
-                self.stats.dropped += 1;
-                return;
+            self.sessions.handle_symbol(now.mono, &name);
+            if self.sessions.is_undecided(now.utc, &of) {
+                self.stats.dropped += self.waiting.push(now.mono, of, For::Next, datagram);
+            } else {
+                self.handle_data(now.mono, of, &packet, datagram);
             }
-            self.handle_data(now.mono, of, &packet, datagram);
+        }
+        if packet.header.close_session {
+            self.sessions.handle_close(now.mono, &name);
         }
     }
 
@@ -193,62 +227,137 @@ impl UnsignedReceiver {
         self.objects.forget_session(session, &mut self.outputs);
     }
 
-    fn handle_fdt(&mut self, now: Now, (source, tsi): SessionName, packet: &Packet<'_>) {
+    fn handle_fdt(&mut self, now: Now, name: SessionName, packet: &Packet<'_>) {
         self.stats.fdt += 1;
-        let Some(session) = self.sessions.get_mut((source, tsi)) else { return };
-        let event = session.handle_fdt(now.utc, packet);
-        while let Some(evicted) = self.sessions.evict_for_tables(&(source, tsi)) {
+        let Some(session) = self.sessions.get_mut(name) else { return };
+        let event = session.handle_fdt(now, packet);
+        while let Some(evicted) = self.sessions.evict_for_tables(&name) {
             self.forget(&evicted);
         }
-        let Some(session) = self.sessions.get_mut((source, tsi)) else { return };
-        match event {
-            Ok(FdtEvent::Collected | FdtEvent::Repeated) => {}
+        let Some(session) = self.sessions.get_mut(name) else { return };
+        let id = packet.extensions.fdt().map_or(0, |header| header.instance_id);
+        let (instance, rewritten) = match event {
+            Ok(FdtEvent::Collected) => return,
+            Ok(FdtEvent::Repeated) if !session.waits_for(now.utc, id) => return,
+            Ok(FdtEvent::Repeated) => (session.held(now.utc, id), None),
             // Each instance describes its objects until it expires, also beside many newer ones.
             Ok(FdtEvent::Late(instance)) => {
                 self.count_skipped(&instance);
-                let Some(session) = self.sessions.get_mut((source, tsi)) else { return };
-                let changes = session.store_instance(*instance, |_| false);
-                self.on_descriptions(now.mono, (source, tsi), changes);
+                (Some(*instance), None)
             }
             Ok(FdtEvent::Expired { overdue, .. }) => {
                 self.stats.fdt_expired += 1;
                 self.stats.fdt_overdue_seconds = overdue.as_secs();
+                return;
             }
-            Ok(FdtEvent::Instance { id, contradicted, .. }) => {
+            Ok(FdtEvent::Instance { id, contradicted, rewritten }) => {
                 let count = u64::try_from(contradicted.len()).unwrap_or(u64::MAX);
                 self.stats.contradicting += count;
-                let Some(instance) = session.held(now.utc, id) else { return };
-                self.count_skipped(&instance);
-                let Some(session) = self.sessions.get_mut((source, tsi)) else { return };
-                let is_refused = |toi| {
-                    let object = self.objects.get(&UnsignedIdentity { source, tsi, toi });
-                    object.is_some_and(UnsignedObject::is_refused)
-                };
-                let changes = session.store_instance(instance, is_refused);
-                self.on_descriptions(now.mono, (source, tsi), changes);
+                let instance = session.held(now.utc, id);
+                instance.iter().for_each(|instance| self.count_skipped(instance));
+                (instance, rewritten)
             }
             Err(error) => {
                 self.stats.fdt_refused += 1;
                 self.oddities.note(format_args!("an FDT packet or document is refused: {error}"));
+                return;
             }
+        };
+        if let Some(instance) = instance {
+            self.store_instance(now, name, instance, rewritten);
         }
+    }
+
+    fn store_instance(
+        &mut self,
+        now: Now,
+        (source, tsi): SessionName,
+        instance: HeldInstance,
+        rewritten: Option<Rewrite>,
+    ) {
+        let of = |toi| UnsignedIdentity { source, tsi, toi };
+        let Some(session) = self.sessions.get_mut((source, tsi)) else { return };
+        let changes = session.store_instance(
+            now,
+            instance,
+            rewritten,
+            &Known {
+                progress: &|toi| self.objects.progress(now.mono, &of(toi)),
+                first_generation: &|toi| self.objects.first_generation(&of(toi)),
+                entry_bytes: self.limits.entry_bytes,
+            },
+        );
+        self.on_descriptions(now, (source, tsi), changes);
     }
 
     fn on_descriptions(
         &mut self,
-        now: Mono,
+        now: Now,
         (source, tsi): SessionName,
         changes: DescriptionChanges,
     ) {
-        self.stats.refused += changes.refused;
-        for toi in changes.replaced {
-            self.objects.forget(&UnsignedIdentity { source, tsi, toi });
+        let of = |toi: &Toi| UnsignedIdentity { source, tsi, toi: *toi };
+        self.stats.entries_refused += changes.refused;
+        for toi in &changes.evicted {
+            self.objects.replace(&of(toi), &mut self.outputs);
         }
+        for toi in &changes.unexpected {
+            let count = self.waiting.take(&of(toi), For::Next).len();
+            self.stats.dropped += u64::try_from(count).unwrap_or(u64::MAX);
+        }
+        for toi in &changes.replaced {
+            self.objects.replace(&of(toi), &mut self.outputs);
+            // They were of the content before.
+            self.waiting.take(&of(toi), For::This);
+        }
+        self.contradicted.extend(changes.contradicted.iter().map(of));
         while let Some(evicted) = self.sessions.evict_for_tables(&(source, tsi)) {
             self.forget(&evicted);
         }
-        for toi in changes.described {
-            self.open_described(now, UnsignedIdentity { source, tsi, toi });
+        for toi in &changes.described {
+            if self.objects.get(&of(toi)).is_none() {
+                self.drop_stale(now.mono, of(toi), For::This);
+            }
+            self.open_described(now.mono, of(toi));
+        }
+        for of in self.waiting.undecided(source, tsi) {
+            self.decide_waiting(now, of);
+        }
+    }
+
+    /// Handles the packets that waited for the decision of the content that they are of.
+    fn decide_waiting(&mut self, now: Now, of: UnsignedIdentity) {
+        if self.sessions.is_undecided(now.utc, &of) {
+            return;
+        }
+        self.contradicted.remove(&of);
+        self.drop_stale(now.mono, of, For::Next);
+        for datagram in self.waiting.take(&of, For::Next) {
+            if let Ok(packet) = Packet::parse(&datagram) {
+                self.handle_data(now.mono, of, &packet, &datagram);
+            }
+        }
+    }
+
+    /// Drops waiting packets of a file without a digest that may be of another content.
+    fn drop_stale(&mut self, now: Mono, of: UnsignedIdentity, which: For) {
+        let description = self.sessions.description(&of);
+        if description.is_some_and(|description| description.entry.content_md5.is_none()) {
+            self.stats.dropped += self.waiting.drop_stale(now, &of, which);
+        }
+    }
+
+    /// Describes a file as the latest instance does, once it is finished or silent.
+    fn adopt(&mut self, now: Now, of: UnsignedIdentity) {
+        if self.objects.progress(now.mono, &of) == Progress::Active {
+            return;
+        }
+        self.contradicted.remove(&of);
+        if self.sessions.adopt(&of) {
+            self.objects.replace(&of, &mut self.outputs);
+            self.waiting.take(&of, For::This);
+            self.open_described(now.mono, of);
+            self.decide_waiting(now, of);
         }
     }
 
@@ -268,7 +377,9 @@ impl UnsignedReceiver {
                 return;
             }
         };
-        self.objects.retry_failed(now, &of);
+        if self.objects.retry_failed(now, &of) {
+            self.sessions.forget_early_parameters(&of);
+        }
         if self.objects.get(&of).is_none() {
             if self.sessions.contradicts(&of, packet.header.codepoint, fti) {
                 self.stats.contradicting += 1;
@@ -282,7 +393,7 @@ impl UnsignedReceiver {
         }
         self.objects.reserve(now, &of, &mut self.outputs);
         let Some(object) = self.objects.get_mut(&of) else {
-            self.stats.dropped += self.waiting.push(of, datagram);
+            self.handle_unopened(now, of, datagram);
             return;
         };
         match object.handle_packet(now, packet, fti) {
@@ -296,7 +407,9 @@ impl UnsignedReceiver {
                     self.sessions.touch(now, &session_of(&of));
                 }
             }
-            PacketOutcome::Retry => self.stats.dropped += self.waiting.push(of, datagram),
+            PacketOutcome::Retry => {
+                self.stats.dropped += self.waiting.push(now, of, For::This, datagram);
+            }
             PacketOutcome::Invalid => self.stats.invalid += 1,
             PacketOutcome::FecMismatch => self.stats.contradicting += 1,
             PacketOutcome::Rejected => self.stats.refused += 1,
@@ -304,6 +417,17 @@ impl UnsignedReceiver {
         object.drain_log(&mut self.outputs);
         if object.is_due_again() {
             object.drain(&mut self.outputs);
+        }
+    }
+
+    /// Handles a packet of a file that is not open: it waits, unless a newer version of the file has
+    /// all its symbols.
+    fn handle_unopened(&mut self, now: Mono, of: UnsignedIdentity, datagram: &[u8]) {
+        let description = self.sessions.description(&of);
+        if description.is_some_and(|description| self.objects.is_replaced(&of, &description)) {
+            self.stats.held += 1;
+        } else {
+            self.stats.dropped += self.waiting.push(now, of, For::This, datagram);
         }
     }
 
@@ -373,11 +497,27 @@ impl UnsignedReceiver {
         if object.handle_recorded(now.mono, pause) {
             let (layout, file) = (object.layout().clone(), object.report());
             self.outputs.push_back(Output::RemoveObject(layout));
-            self.objects.count_complete(file.length);
-            self.outputs.push_back(Output::Complete(file));
+            if self.has_replacement(key) {
+                // The newer version has the name, or gets it next.
+                self.objects.lose(key, &mut self.outputs);
+            } else {
+                self.objects.handle_complete(key, &mut self.outputs);
+                self.outputs.push_back(Output::Complete(file));
+            }
             self.open_others(now.mono);
+            if let Some(of) = self.objects.with_key(key).filter(|of| self.contradicted.contains(of))
+            {
+                self.adopt(now, of);
+            }
         }
         self.proceed(key);
+    }
+
+    /// Returns whether a newer version of a file has all its symbols.
+    fn has_replacement(&self, key: Hash16) -> bool {
+        let Some(of) = self.objects.with_key(key) else { return false };
+        let description = self.sessions.description(&of);
+        description.is_some_and(|description| self.objects.is_replaced(&of, &description))
     }
 
     /// Handles a failed write of a record.
@@ -397,6 +537,9 @@ impl UnsignedReceiver {
     ) {
         let pause = self.retry_after;
         let Some(object) = self.objects.with_key_mut(key) else { return };
+        if object.is_rechecking() {
+            return self.handle_kept(now, key, outcome);
+        }
         match outcome {
             Ok(sha256) => object.handle_finished(sha256),
             Err(FinishProblem::Storage(error)) => {
@@ -410,9 +553,24 @@ impl UnsignedReceiver {
         self.proceed(key);
     }
 
-    /// Flushes the logs that are due.
+    /// Handles the reading of a complete file of an earlier run: another content is received anew.
+    fn handle_kept(&mut self, now: Now, key: Hash16, outcome: Result<Digest, FinishProblem>) {
+        let Some(object) = self.objects.with_key_mut(key) else { return };
+        if outcome.is_ok_and(|sha256| object.handle_kept(sha256)) {
+            self.outputs.push_back(Output::Complete(object.report()));
+            return self.retry(now.mono, key);
+        }
+        if let Some(of) = self.objects.lose(key, &mut self.outputs) {
+            self.open_described(now.mono, of);
+        }
+    }
+
+    /// Flushes the logs that are due, and decides on files that are silent.
     pub fn handle_timeout(&mut self, now: Now) {
         self.objects.tick(now.mono).into_iter().for_each(|key| self.proceed(key));
+        for of in self.contradicted.clone() {
+            self.adopt(now, of);
+        }
     }
 
     /// Syncs all received symbols before the program ends.
@@ -428,7 +586,11 @@ impl UnsignedReceiver {
     /// Returns when [`Self::handle_timeout`] has something to do.
     #[must_use]
     pub fn deadline(&self) -> Option<Mono> {
-        self.objects.deadline()
+        let silent = self.contradicted.iter().filter_map(|of| {
+            let object = self.objects.get(of)?;
+            (!object.is_assembled()).then(|| object.stored_at() + SILENT_AFTER)
+        });
+        self.objects.deadline().into_iter().chain(silent).min()
     }
 
     /// Returns the next effect; `None` when there is none.
@@ -438,29 +600,59 @@ impl UnsignedReceiver {
 
     /// Returns the described files, complete or not.
     pub fn files(&self) -> impl Iterator<Item = UnsignedFile> {
-        self.sessions.described().map(|(of, entry)| {
+        self.sessions.described().map(|(of, file)| {
             let object = self.objects.get(&of);
-            object.map_or_else(|| unopened(&of, entry), UnsignedObject::report)
+            let report = object.map_or_else(|| unopened(&of, file.entry()), UnsignedObject::report);
+            match file.superseded_by() {
+                Some(by) if report.state != "complete" => superseded(report, by),
+                Some(_) | None => report,
+            }
         })
     }
 
-    /// Returns whether every described file is complete, there is at least one, and no entry was
-    /// skipped.
+    /// Returns how far the described files are.
     #[must_use]
-    pub fn is_all_complete(&self) -> bool {
-        self.sessions.unread() == 0 && self.is_all(UnsignedObject::is_complete)
+    pub fn standing(&self, now: Now) -> Standing {
+        // What cannot be read was announced all the same.
+        let unread = self.sessions.unread();
+        let mut standing = if unread == 0 { Standing::Complete } else { Standing::Refused };
+        let mut is_any = false;
+        for (of, file) in self.sessions.described() {
+            if file.superseded_by().is_some() {
+                continue;
+            }
+            let object = self.objects.get(&of);
+            let is_complete = object.is_some_and(UnsignedObject::is_complete);
+            let is_refused = object.is_some_and(UnsignedObject::is_refused);
+            is_any |= is_complete || is_refused || !file.is_former();
+            standing = standing.max(if file.is_contradicted() {
+                Standing::Open
+            } else if is_complete {
+                Standing::Complete
+            } else if is_refused {
+                Standing::Refused
+            } else if file.is_former() {
+                // Another session has its name.
+                Standing::Complete
+            } else if file.has_ended(now.utc) {
+                Standing::Incomplete
+            } else {
+                Standing::Open
+            });
+        }
+        if is_any && !self.announces_more(now) { standing } else { Standing::Open }
     }
 
-    /// Returns whether every described file is complete or rejected, and there is at least one.
-    #[must_use]
-    pub fn is_all_settled(&self) -> bool {
-        self.is_all(|object| object.is_complete() || object.is_refused())
-    }
-
-    fn is_all(&self, holds: impl Fn(&UnsignedObject) -> bool) -> bool {
-        let mut described = self.sessions.described().peekable();
-        described.peek().is_some()
-            && described.all(|(of, _)| self.objects.get(&of).is_some_and(&holds))
+    /// Returns whether something is announced, or on the air, that no entry lists: parts of an
+    /// instance, entries beyond the limit, and symbols of undescribed objects of a session that does
+    /// not state that it lists all.
+    fn announces_more(&self, now: Now) -> bool {
+        let is_unknown = |of: &UnsignedIdentity| {
+            self.sessions.description(of).is_none()
+                && !self.sessions.lists_all(now.utc, &session_of(of))
+        };
+        self.sessions.announces_more(now.mono)
+            || self.waiting.has_lately(now.mono, SILENT_AFTER, is_unknown)
     }
 
     /// Returns whether a completion of the storage or the decoder is outstanding.
@@ -531,8 +723,18 @@ impl UnsignedReceiver {
 
     /// Queues the effects of an object.
     fn proceed(&mut self, key: Hash16) {
-        if let Some(object) = self.objects.with_key_mut(key) {
-            object.drain(&mut self.outputs);
+        let Some(object) = self.objects.with_key_mut(key) else { return };
+        object.drain(&mut self.outputs);
+        if object.is_assembled()
+            && let Some(of) = self.objects.with_key(key)
+        {
+            // An older version must not get the name after this one.
+            for older in self.sessions.older_versions(&of) {
+                if self.objects.get(&older).is_some_and(|object| !object.is_assembled()) {
+                    self.objects.drop_incomplete(&older, &mut self.outputs);
+                }
+                self.waiting.take(&older, For::This);
+            }
         }
     }
 
@@ -544,9 +746,15 @@ impl UnsignedReceiver {
 
     /// Handles the packets that waited for an object.
     fn retry_object(&mut self, now: Mono, of: UnsignedIdentity) {
-        for datagram in self.waiting.take(&of) {
+        let mut waiting = self.waiting.take(&of, For::This);
+        while let Some(datagram) = waiting.pop_front() {
             if let Ok(packet) = Packet::parse(&datagram) {
                 self.handle_data(now, of, &packet, &datagram);
+            }
+            if self.waiting.len_of(&of) >= MAX_RETRIES {
+                // These wait again; those behind them would, too. They come first the next time.
+                self.waiting.put_back(now, of, waiting);
+                return;
             }
         }
     }

@@ -95,6 +95,7 @@ impl OurReceiver {
                     let object = objects.rev().find(of_it).unwrap();
                     self.files.insert(file.location, object.part.clone());
                 }
+                Output::VerifyKept(..) => unreachable!("there is no earlier run"),
                 // The symbols stay: the file is taken from them when it is complete.
                 Output::RemoveObject(_) | Output::RemoveRecord(_) => {}
                 Output::Reserve(key, files) => self.core.handle_reserved(self.now(), key, files),

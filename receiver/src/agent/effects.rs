@@ -145,6 +145,7 @@ const fn is_object_work(command: &StorageCommand) -> bool {
         | StorageCommand::Log(..)
         | StorageCommand::Decode(_)
         | StorageCommand::VerifyImage(_)
+        | StorageCommand::VerifyKept(..)
         | StorageCommand::WriteImage(..) => true,
         StorageCommand::Journal(_)
         | StorageCommand::WriteFile(..)

@@ -402,7 +402,9 @@ impl Device {
                 Some(Completion::ObjectsRemoved(Ok(())))
             }
             StorageCommand::Drop(_) => Some(Completion::ObjectsRemoved(Ok(()))),
-            StorageCommand::Discard(_) | StorageCommand::Reserve(..) => None,
+            StorageCommand::Discard(_)
+            | StorageCommand::Reserve(..)
+            | StorageCommand::VerifyKept(..) => None,
         };
         if let Some(completion) = completion {
             self.agent.handle_storage(self.now, completion);

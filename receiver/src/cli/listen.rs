@@ -21,7 +21,7 @@ use crate::{
         },
         multicast::Channel,
     },
-    unsigned::{Filter, Limits, UnsignedFile, oddities::unsupported},
+    unsigned::{Filter, Limits, Undigested, UnsignedFile, oddities::unsupported},
 };
 
 #[derive(Debug, Args)]
@@ -50,7 +50,10 @@ pub(super) struct ListenArgs {
     /// Write the files to this directory; resume an earlier run from it
     #[arg(long, value_name = "DIR")]
     out: PathBuf,
-    /// End when every described file is complete, or failed verification twice (exit code 5)
+    /// Go on with files of an earlier run whose FDT gives no digest; the sender sends the same
+    #[arg(long)]
+    resume_undigested: bool,
+    /// End when all that is announced is complete, or failed verification twice (exit code 5)
     #[arg(long, conflicts_with = "complete")]
     once: bool,
     /// End when this number of files is complete
@@ -105,6 +108,10 @@ impl ListenArgs {
             timeout: self.timeout.map(Duration::from_secs),
             limits,
             disk_bytes: self.max_disk,
+            undigested: match self.resume_undigested {
+                true => Undigested::Resume,
+                false => Undigested::Anew,
+            },
             progress: if self.json { ProgressOutput::Nothing } else { ProgressOutput::Lines },
         })
     }
@@ -199,8 +206,34 @@ fn text(report: &Report) -> String {
     }
     lines.extend(report.oddities.iter().map(ToString::to_string));
     lines.extend(report.skipped_frames.iter().cloned());
+    lines.extend(limits(report));
     lines.push("unsigned: the sender is not authenticated".to_owned());
     lines.join("\n") + "\n"
+}
+
+/// A line for each limit of all files that was reached.
+fn limits(report: &Report) -> Vec<String> {
+    let (stats, limits) = (&report.stats, Limits::default());
+    let mut lines = Vec::new();
+    if stats.entries_refused > 0 {
+        lines.push(format!(
+            "limit reached: the entries of a session may take {} octets, {} more were not taken",
+            limits.entry_bytes, stats.entries_refused
+        ));
+    }
+    if stats.sessions_evicted > 0 {
+        lines.push(format!(
+            "limit reached: {} sessions, {} octets of tables; {} sessions made room for others",
+            limits.sessions, limits.table_bytes, stats.sessions_evicted
+        ));
+    }
+    if stats.dropped > 0 {
+        lines.push(format!(
+            "limit reached: packets that wait may take {} octets, {} were dropped",
+            limits.waiting_bytes, stats.dropped
+        ));
+    }
+    lines
 }
 
 fn line(file: &UnsignedFile) -> String {

@@ -398,6 +398,7 @@ impl Reception {
             | StorageCommand::WriteOptionalFile(..)
             | StorageCommand::RemoveFile(_)
             | StorageCommand::Decode(_)
+            | StorageCommand::VerifyKept(..)
             | StorageCommand::Reserve(..)
             | StorageCommand::Discard(_) => {}
         }

@@ -428,9 +428,33 @@ impl DataDir {
     ///
     /// Any error of the removal.
     pub fn drop_object(&self, layout: &ObjectLayout) -> Result<(), StorageError> {
-        match self.disk.remove_directory(&self.objects().join(layout.directory_name())) {
+        self.drop_named(&layout.directory_name())
+    }
+
+    /// Removes the directory of an object by its name, if it exists.
+    ///
+    /// # Errors
+    ///
+    /// Any error of the removal.
+    pub fn drop_named(&self, name: &str) -> Result<(), StorageError> {
+        match self.disk.remove_directory(&self.objects().join(name)) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => {
                 Err(StorageError::while_doing("remove an object")(error))
+            }
+            Ok(()) | Err(_) => Ok(()),
+        }
+    }
+
+    /// Removes a file of the parent directory, the output directory, if it exists.
+    ///
+    /// # Errors
+    ///
+    /// Any error of the removal.
+    pub fn remove_beside(&self, name: &str) -> Result<(), StorageError> {
+        let beside = self.path.parent().unwrap_or(&self.path);
+        match self.disk.remove_file(&beside.join(name)) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                Err(StorageError::while_doing(format!("remove {name}"))(error))
             }
             Ok(()) | Err(_) => Ok(()),
         }

@@ -3,7 +3,7 @@
 //! ```text
 //! OUT/
 //!   NAME           a complete file
-//!   NAME.part      an incomplete file
+//!   NAME~KEY.part  an incomplete file, one for each version of it
 //!   .listen/       0700, the data directory (see crate::shell::data_dir): symbols and records
 //! ```
 
@@ -17,7 +17,7 @@ use std::{
 
 use proto::{
     crypto::Hash16,
-    time::{Mono, Now},
+    time::{Mono, Now, Utc},
 };
 use serde::Serialize;
 use thiserror::Error;
@@ -39,8 +39,10 @@ use crate::{
         commands::{Completion, FileName, StorageCommand, VerifyOutcome},
     },
     unsigned::{
-        Filter, FinishProblem, Found, Limits, Output, UnsignedFile, UnsignedReceiver,
-        UnsignedStats, oddities::Oddity, record::Record,
+        Filter, FinishProblem, Found, Limits, Output, Standing, Undigested, UnsignedFile,
+        UnsignedReceiver, UnsignedStats,
+        oddities::Oddity,
+        record::{Leftovers, Record},
     },
 };
 
@@ -61,6 +63,8 @@ pub struct ListenOptions {
     pub limits: Limits,
     /// Octets on disk of the files of this run; `None` is three quarters of what is free.
     pub disk_bytes: Option<u64>,
+    /// Treatment of files of an earlier run whose FDT gave no digest.
+    pub undigested: Undigested,
     /// Output of progress.
     pub progress: ProgressOutput,
 }
@@ -89,7 +93,7 @@ pub enum PacketSource {
 pub enum StopWhen {
     /// Never.
     Endless,
-    /// All described files are complete.
+    /// All that the sessions announce is complete.
     AllDescribed,
     /// This number of files is complete.
     Files(u64),
@@ -186,6 +190,9 @@ const DATA: &str = ".listen";
 /// Waiting packets of a capture above which the replay waits for the storage.
 const REPLAY_WAITING: usize = 1024;
 
+/// Pause in a capture in which the storage finishes what came before.
+const REPLAY_PAUSE: Duration = Duration::from_secs(1);
+
 /// Interval between progress lines.
 const PROGRESS_EVERY: Duration = Duration::from_secs(5);
 
@@ -205,7 +212,7 @@ async fn listen(options: &ListenOptions) -> Result<Report, ListenError> {
     let shown = options.out.display();
     make_directory(&options.out).map_err(system(format!("make the directory {shown}")))?;
     let directory = DataDir::open(&options.out.join(DATA))?;
-    let found = found(&directory)?;
+    let found = found(&directory, options)?;
     let disk_bytes = match options.disk_bytes {
         Some(octets) => octets,
         None => directory.free_bytes()? / 4 * 3,
@@ -241,19 +248,62 @@ enum OpenSource {
     Capture(Capture, Option<SocketAddr>),
 }
 
-/// Reads the state of earlier runs; skips damaged records.
-fn found(directory: &DataDir) -> Result<Found, ListenError> {
+/// Reads the state of earlier runs, without damaged records; removes what no run goes on with.
+fn found(directory: &DataDir, options: &ListenOptions) -> Result<Found, ListenError> {
     let records = directory.read_files()?;
     let records = records.values().filter_map(|octets| Record::parse(octets)).collect();
-    Ok(Found { records, files: directory.names_beside()?, stored: directory.object_names()? })
+    let mut found = Found {
+        records,
+        files: directory.names_beside()?,
+        stored: directory.object_names()?,
+        undigested: options.undigested,
+    };
+    let left = found.take_leftovers();
+    // Records last: a directory without one is removed by the next run, too.
+    for name in &left.directories {
+        directory.drop_named(name)?;
+    }
+    for name in &left.parts {
+        directory.remove_beside(name)?;
+    }
+    for name in left.records.iter().filter_map(|name| FileName::new(name)) {
+        directory.remove_file(&name)?;
+    }
+    announce(&left, options);
+    Ok(found)
+}
+
+/// Shows what was removed of earlier runs.
+fn announce(left: &Leftovers, options: &ListenOptions) {
+    let Leftovers { undigested, former, .. } = *left;
+    if former > 0 {
+        tracing::info!(objects = former, "removed objects stored without their description");
+    }
+    if undigested > 0 {
+        tracing::info!(objects = undigested, "removed incomplete files without a digest");
+    }
+    if options.progress == ProgressOutput::Nothing {
+        return;
+    }
+    if former > 0 {
+        proto_cli::note!(
+            "removed {former} incomplete files of an earlier version: what they were is not stored"
+        );
+    }
+    if undigested > 0 {
+        proto_cli::note!(
+            "removed {undigested} incomplete files whose FDT gave no digest; to go on with them, \
+             use --resume-undigested"
+        );
+    }
 }
 
 struct Shell<'a> {
     core: UnsignedReceiver,
     storage: Storage,
     options: &'a ListenOptions,
-    /// Complete files by sender, session and object.
-    complete: BTreeSet<(IpAddr, u64, String)>,
+    /// Complete files by sender, session, object and digest.
+    complete: BTreeSet<(IpAddr, u64, String, Option<String>)>,
     next_progress: Mono,
     ends: Option<Mono>,
     skipped_frames: Vec<String>,
@@ -268,7 +318,7 @@ impl Shell<'_> {
     ) -> Outcome {
         loop {
             self.drain();
-            if let Some(outcome) = self.outcome() {
+            if let Some(outcome) = self.outcome(Clock.now()) {
                 return outcome;
             }
             let deadline = [self.core.deadline(), self.ends, Some(self.next_progress)];
@@ -294,7 +344,7 @@ impl Shell<'_> {
             self.core.handle_timeout(now);
             self.show_progress(now.mono);
             if self.ends.is_some_and(|ends| ends <= now.mono) {
-                return self.last_outcome();
+                return self.last_outcome(now);
             }
         }
     }
@@ -306,11 +356,21 @@ impl Shell<'_> {
         channel: Option<SocketAddr>,
         mut completions: UnboundedReceiver<Completion>,
     ) -> Result<Outcome, ListenError> {
+        let begins = Clock.now().mono;
+        let mut first = None;
+        let mut now = Now { mono: begins, utc: Utc(0) };
         while let Some(datagram) = capture.next_datagram()? {
             if channel.is_some_and(|channel| channel != datagram.destination) {
                 continue;
             }
-            let now = Now { mono: Clock.now().mono, utc: datagram.at };
+            // Pauses of the capture are pauses of the session; a clock that goes back is none.
+            let passed = datagram.at.since(*first.get_or_insert(datagram.at));
+            let mono = now.mono.max(begins + passed);
+            let has_paused = mono.since(now.mono) >= REPLAY_PAUSE;
+            now = Now { mono, utc: datagram.at };
+            if has_paused {
+                self.settle(&mut completions, now).await;
+            }
             let source = datagram.source.ip();
             self.core.handle_datagram(now, source, datagram.payload);
             self.drain();
@@ -324,15 +384,22 @@ impl Shell<'_> {
             }
         }
         self.skipped_frames = capture.skipped();
-        let now = Clock.now();
+        self.settle(&mut completions, now).await;
+        Ok(self.last_outcome(now))
+    }
+
+    /// Waits until all that was received is stored, decoded and verified.
+    async fn settle(&mut self, completions: &mut UnboundedReceiver<Completion>, now: Now) {
+        self.core.handle_timeout(now);
         self.core.handle_shutdown();
         self.drain();
         while self.core.is_busy() {
-            self.answer(&mut completions, now).await;
+            self.answer(completions, now).await;
             self.core.handle_shutdown();
             self.drain();
         }
-        Ok(self.last_outcome())
+        self.core.handle_timeout(now);
+        self.drain();
     }
 
     async fn answer(&mut self, completions: &mut UnboundedReceiver<Completion>, now: Now) {
@@ -343,10 +410,10 @@ impl Shell<'_> {
     }
 
     /// Returns the outcome if the stop condition is met.
-    fn outcome(&self) -> Option<Outcome> {
+    fn outcome(&self, now: Now) -> Option<Outcome> {
         match self.options.stop_when {
             StopWhen::Endless => None,
-            StopWhen::AllDescribed => self.settled(),
+            StopWhen::AllDescribed => self.settled(now),
             StopWhen::Files(count) => {
                 let complete = u64::try_from(self.complete.len()).unwrap_or(u64::MAX);
                 (complete >= count).then_some(Outcome::Complete)
@@ -355,21 +422,24 @@ impl Shell<'_> {
     }
 
     /// Returns the outcome if no more packets can arrive.
-    fn last_outcome(&self) -> Outcome {
-        let settled = match (self.outcome(), self.options.stop_when, &self.options.source) {
+    fn last_outcome(&self, now: Now) -> Outcome {
+        let outcome = self.outcome(now);
+        let settled = match (outcome, self.options.stop_when, &self.options.source) {
             (Some(outcome), _, _) => Some(outcome),
             // A replayed capture cannot complete more files.
-            (None, StopWhen::Endless, PacketSource::Capture { .. }) => self.settled(),
-            (None, _, _) => self.settled().filter(|outcome| *outcome == Outcome::Refused),
+            (None, StopWhen::Endless, PacketSource::Capture { .. }) => self.settled(now),
+            (None, _, _) => self.settled(now).filter(|outcome| *outcome == Outcome::Refused),
         };
         settled.unwrap_or(Outcome::Incomplete)
     }
 
-    fn settled(&self) -> Option<Outcome> {
-        if self.core.is_all_complete() {
-            Some(Outcome::Complete)
-        } else {
-            self.core.is_all_settled().then_some(Outcome::Refused)
+    /// Returns the outcome if nothing is announced that is not complete or rejected.
+    fn settled(&self, now: Now) -> Option<Outcome> {
+        match self.core.standing(now) {
+            Standing::Open => None,
+            Standing::Complete => Some(Outcome::Complete),
+            Standing::Refused => Some(Outcome::Refused),
+            Standing::Incomplete => Some(Outcome::Incomplete),
         }
     }
 
@@ -387,10 +457,12 @@ impl Shell<'_> {
                 Output::RemoveRecord(of) => StorageCommand::RemoveFile(name(&of)),
                 Output::Decode(job) => StorageCommand::Decode(job),
                 Output::VerifyFile(layout) => StorageCommand::VerifyImage(layout),
+                Output::VerifyKept(layout, digest) => StorageCommand::VerifyKept(layout, digest),
                 Output::RemoveObject(layout) => StorageCommand::Drop(layout),
                 Output::Complete(file) => {
                     // A session that was evicted meanwhile describes its complete files again.
-                    if self.complete.insert((file.source, file.tsi, file.toi.clone())) {
+                    let of = (file.source, file.tsi, file.toi.clone(), file.sha256.clone());
+                    if self.complete.insert(of) {
                         self.print_complete(&file);
                     }
                     continue;

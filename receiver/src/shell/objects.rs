@@ -56,14 +56,17 @@ impl ImagePaths {
     /// Returns the paths. An unsigned file is in the output directory, the parent of the data
     /// directory.
     fn new(objects: &Path, layout: &ObjectLayout) -> Self {
-        let (directory, name) = match layout.content() {
-            Content::Image(_) => (objects.join(layout.directory_name()), IMAGE),
+        let own = layout.directory_name();
+        let (directory, part, name) = match layout.content() {
+            Content::Image(_) => (objects.join(own), format!("{IMAGE}.part"), IMAGE),
             Content::File(file) => {
                 let out = objects.parent().and_then(Path::parent).unwrap_or(objects);
-                (out.to_owned(), file.name.as_str())
+                // Several versions of a file may be incomplete at a time.
+                let part = UnsignedContent::part_name(&file.name, &own);
+                (out.to_owned(), part, file.name.as_str())
             }
         };
-        let (part, image) = (directory.join(format!("{name}.part")), directory.join(name));
+        let (part, image) = (directory.join(part), directory.join(name));
         Self { directory, part, image }
     }
 
@@ -415,7 +418,9 @@ impl DecodeFiles {
     pub fn finish(&self) -> VerifyOutcome {
         let attempt = || {
             let ImagePaths { directory, part, image } = &self.image;
-            let is_renamed = !self.disk.exists(part) && self.disk.exists(image);
+            // What has the name of an unsigned file may be an earlier version of it.
+            let is_own = matches!(self.layout.content(), Content::Image(_));
+            let is_renamed = is_own && !self.disk.exists(part) && self.disk.exists(image);
             let scanned = self.scan(if is_renamed { image } else { part })?;
             let found = scanned.sha256;
             let is_right = match self.layout.content() {
@@ -447,6 +452,23 @@ impl DecodeFiles {
         })
     }
 
+    /// Reads a complete unsigned file of an earlier run: it counts when it has this digest.
+    #[must_use]
+    pub fn verify_kept(&self, expected: Digest) -> VerifyOutcome {
+        let image = &self.image.image;
+        let found = match self.disk.exists(image) {
+            true => self.scan(image).map(|scanned| scanned.sha256),
+            false => Err(io::ErrorKind::NotFound.into()),
+        };
+        match found {
+            Ok(found) if found == expected => VerifyOutcome::Ready { sha256: found },
+            Ok(found) => VerifyOutcome::WrongDigest { found },
+            Err(error) => {
+                VerifyOutcome::Failed(StorageError::while_doing("read a complete file")(error))
+            }
+        }
+    }
+
     /// Decodes a complete file.
     fn finish_encoded(
         &self,
@@ -454,7 +476,10 @@ impl DecodeFiles {
         encoded: &Encoded,
         sent: &ScannedImage,
     ) -> io::Result<VerifyOutcome> {
-        let decoded = self.image.directory.join(format!("{}.decoded.part", file.name));
+        let decoded = self.image.directory.join(UnsignedContent::part_name(
+            &format!("{}.decoded", file.name),
+            &self.layout.directory_name(),
+        ));
         let wrong = match decode_part(&*self.disk, encoded, &self.image.part, sent.octets, &decoded)
         {
             Ok(octets) => {

@@ -16,7 +16,7 @@ use std::{
     thread::{self, JoinHandle},
 };
 
-use proto::crypto::Hash16;
+use proto::crypto::{Digest, Hash16};
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 
 use super::{
@@ -174,6 +174,9 @@ impl Worker {
             }
             StorageCommand::Decode(job) => self.jobs.push_back(Job::Decode(job)),
             StorageCommand::VerifyImage(layout) => self.jobs.push_back(Job::VerifyImage(layout)),
+            StorageCommand::VerifyKept(layout, digest) => {
+                self.jobs.push_back(Job::VerifyKept(layout, digest));
+            }
             StorageCommand::WriteImage(layout, offset, octets) => {
                 let key = layout.object_key();
                 let files =
@@ -297,6 +300,8 @@ pub enum Job {
     Decode(DecodeJob),
     /// Verify the image and give it its name.
     VerifyImage(ObjectLayout),
+    /// Read a complete unsigned file of an earlier run.
+    VerifyKept(ObjectLayout, Digest),
 }
 
 /// Executor of jobs, in the decode thread.
@@ -325,6 +330,10 @@ impl DecodeWorker {
             Job::VerifyImage(layout) => {
                 let key = layout.object_key();
                 Completion::ImageVerified(key, files(layout).finish())
+            }
+            Job::VerifyKept(layout, digest) => {
+                let key = layout.object_key();
+                Completion::ImageVerified(key, files(layout).verify_kept(digest))
             }
         }
     }

@@ -36,6 +36,9 @@ pub enum StorageCommand {
     Decode(DecodeJob),
     /// Verify the image and give it its name.
     VerifyImage(ObjectLayout),
+    /// Read a complete unsigned file, which has its name and this digest since an earlier run: one
+    /// [`Completion::ImageVerified`].
+    VerifyKept(ObjectLayout, Digest),
     /// Write and sync octets of an image at this offset: one [`Completion::ImageWritten`].
     WriteImage(ObjectLayout, u64, Vec<u8>),
     /// Remove an object's directory; a file with its final name stays.

@@ -55,7 +55,7 @@ mod tests {
     };
 
     use super::*;
-    use crate::store::UnsignedIdentity;
+    use crate::store::{UnsignedDescription, UnsignedIdentity};
 
     #[test]
     fn a_header_describes_the_layout_of_its_object() {
@@ -74,7 +74,9 @@ mod tests {
         let content =
             UnsignedContent { name: String::new(), md5: None, encoded: None, is_empty: false };
         let oti = Oti::NoCode(NoCodeOti::new(5000, 500, 4).unwrap());
-        let file = ObjectLayout::unsigned(&identity, oti, content).unwrap();
+        let location = UnsignedDescription::location_hash("a");
+        let described = UnsignedDescription { length: 5000, md5: None, generation: 0, location };
+        let file = ObjectLayout::unsigned(&identity, &described, oti, content).unwrap();
         assert_eq!(parse(&file.header(0)), Some((file, 0)));
         for at in 0..ObjectLayout::HEADER_BYTES {
             let mut damaged = image.header(2);

@@ -54,6 +54,24 @@ pub struct UnsignedContent {
     pub is_empty: bool,
 }
 
+impl UnsignedContent {
+    /// Returns the name of an incomplete file: one for each key, so that no two versions of a file
+    /// write into one.
+    #[must_use]
+    pub fn part_name(name: &str, directory: &str) -> String {
+        format!("{name}~{directory}{PART}")
+    }
+
+    /// Returns whether a file of the output directory is an incomplete one.
+    #[must_use]
+    pub fn is_part_name(name: &str) -> bool {
+        let key = name.strip_suffix(PART).and_then(|name| name.rsplit_once('~'));
+        key.is_some_and(|(_, key)| {
+            key.len() == 16 && key.bytes().all(|digit| digit.is_ascii_hexdigit())
+        })
+    }
+}
+
 /// A content encoding that is decoded when all octets are received.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Encoded {
@@ -76,21 +94,52 @@ pub struct UnsignedIdentity {
     pub toi: Toi,
 }
 
-impl UnsignedIdentity {
-    /// Returns the key that ties records to the object with these parameters.
+/// Description of an object of an unsigned session, as far as it tells one content from another.
+///
+/// # Source
+///
+/// Security facts 6.2, `fcplain2`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct UnsignedDescription {
+    /// Octets of the file; of the transferred object where the file's are not known.
+    pub length: u64,
+    /// Its `Content-MD5`.
+    pub md5: Option<[u8; 16]>,
+    /// Number of the content that has this TOI, counted from 0 in a run; 0 with a digest, which
+    /// tells contents apart by itself.
+    pub generation: u32,
+    /// Hash of its `Content-Location`, octets as received.
+    pub location: Hash16,
+}
+
+impl UnsignedDescription {
+    /// Returns the hash of a `Content-Location`.
     #[must_use]
-    pub fn object_key(&self, oti: &Oti) -> Hash16 {
+    pub fn location_hash(location: &str) -> Hash16 {
+        h16(&[location.as_bytes()])
+    }
+}
+
+impl UnsignedIdentity {
+    /// Returns the key that ties records to the object with these parameters and this description.
+    #[must_use]
+    pub fn object_key(&self, oti: &Oti, described: &UnsignedDescription) -> Hash16 {
         let source = match self.source {
             IpAddr::V4(address) => address.to_ipv6_mapped(),
             IpAddr::V6(address) => address,
         };
         h16(&[
-            b"fcplain1",
+            // spec: security 6 (what was described is part of the key)
+            b"fcplain2",
             &source.octets(),
             &self.tsi.0.to_be_bytes(),
             &self.toi.0.to_be_bytes(),
             &[oti.encoding_id()],
             &information(oti),
+            &described.length.to_be_bytes(),
+            &described.md5.unwrap_or_default(),
+            &described.generation.to_be_bytes(),
+            &described.location.0,
         ])
     }
 }
@@ -171,10 +220,12 @@ impl ObjectLayout {
     #[must_use]
     pub fn unsigned(
         identity: &UnsignedIdentity,
+        described: &UnsignedDescription,
         oti: Oti,
         content: UnsignedContent,
     ) -> Option<Self> {
-        Self::checked(identity.object_key(&oti), Content::File(Box::new(content)), oti)
+        let object_key = identity.object_key(&oti, described);
+        Self::checked(object_key, Content::File(Box::new(content)), oti)
     }
 
     pub(super) fn checked(object_key: Hash16, content: Content, oti: Oti) -> Option<Self> {
@@ -452,6 +503,8 @@ impl ObjectLayout {
     }
 }
 
+/// Extension of an incomplete unsigned file.
+const PART: &str = ".part";
 pub(super) const HEADER_MAGIC: &[u8] = b"FCLG";
 const SLOT_MAGIC: &[u8; 4] = b"SYM1";
 const FORMAT_VERSION: u32 = 1;

@@ -56,7 +56,7 @@ pub(super) fn beyond(limits: &Limits, layout: &ObjectLayout, entry: &FileEntry) 
             "its blocks have {largest} symbols, at most {} are decoded",
             limits.block_symbols
         ))
-    } else if block > limits.block_bytes {
+    } else if is_coded && block > limits.block_bytes {
         Some(format!("its blocks have {block} octets, at most {} are decoded", limits.block_bytes))
     } else if layout.index_bytes() > limits.index_bytes {
         let (symbols, blocks) = (layout.total_symbols(), layout.blocks());

@@ -15,6 +15,8 @@ pub struct Limits {
     pub disk_bytes: u64,
     /// Octets of the tables and entries of all sessions.
     pub table_bytes: usize,
+    /// Octets of the entries of a session.
+    pub entry_bytes: usize,
     /// Time without a stored symbol after which a session makes room for any other.
     pub idle_after: Duration,
     /// Time after which a file that the storage failed is received again.
@@ -25,7 +27,7 @@ pub struct Limits {
     pub file_bytes: u64,
     /// Symbols of a RaptorQ block; bounds the memory of the decoder.
     pub block_symbols: u32,
-    /// Octets of a block of any scheme.
+    /// Octets of a RaptorQ block. In No-Code nothing is solved: its blocks may have any size.
     pub block_bytes: u64,
     /// Octets of all symbols that are not synced.
     pub unsynced_bytes: usize,
@@ -42,6 +44,7 @@ impl Default for Limits {
             complete_files: 65_536,
             disk_bytes: 64 << 30,
             table_bytes: 16 << 20,
+            entry_bytes: 8 << 20,
             idle_after: Duration::from_secs(30),
             retry_after: Duration::from_secs(10),
             waiting_bytes: 8 << 20,

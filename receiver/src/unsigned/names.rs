@@ -88,8 +88,11 @@ impl<O: PartialEq> Names<O> {
         let short = file_name(location);
         let is_free = !self.foreign.contains(&short)
             && self.owners.get(&short).is_none_or(|other| *other == owner);
+        let own = self.owners.iter().find(|(_, other)| **other == owner).map(|(name, _)| name);
         let name = if is_free {
             short
+        } else if let Some(own) = own {
+            own.clone()
         } else {
             let mut key = key.to_string();
             key.truncate(8);

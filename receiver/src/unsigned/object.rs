@@ -10,7 +10,13 @@ use proto::{
     time::Mono,
 };
 
-use super::{output::Output, record::Record, room::Room, status::UnsignedFile};
+use super::{
+    announced::{Progress, SILENT_AFTER},
+    output::Output,
+    record::Record,
+    room::Room,
+    status::UnsignedFile,
+};
 use crate::{
     flute::{blocks::Blocks, decode::DecodeOutcome},
     store::{Content, InsertOutcome, Limits, ObjectLayout, Recovered, SymbolLog, Ticket},
@@ -44,6 +50,8 @@ enum State {
     Checking,
     /// It has its name; its final record is being written.
     Naming,
+    /// It is complete since an earlier run; the file is being read.
+    Rechecking,
     Complete,
     Failed(String),
     /// It did not match the FDT, twice.
@@ -88,7 +96,7 @@ impl UnsignedObject {
         };
         let state = match problem {
             Some(problem) => State::Failed(problem),
-            None if record.is_complete() => State::Complete,
+            None if record.is_complete() => State::Rechecking,
             None => State::Opening,
         };
         Self {
@@ -122,7 +130,7 @@ impl UnsignedObject {
         }
         let Some(payload) = packet.payload else { return PacketOutcome::Invalid };
         let blocks = match &mut self.state {
-            State::Opening => return PacketOutcome::Retry,
+            State::Opening | State::Rechecking => return PacketOutcome::Retry,
             State::Receiving(blocks) => blocks,
             State::Empty | State::Checking | State::Naming | State::Complete => {
                 return PacketOutcome::NotNeeded;
@@ -189,6 +197,7 @@ impl UnsignedObject {
             | State::Empty
             | State::Checking
             | State::Naming
+            | State::Rechecking
             | State::Complete
             | State::Failed(_)
             | State::Refused(_) => self.room.handle_failed(now + pause, problem),
@@ -223,6 +232,7 @@ impl UnsignedObject {
             | State::Empty
             | State::Checking
             | State::Naming
+            | State::Rechecking
             | State::Failed(_)
             | State::Refused(_) => self.room.bytes(&self.layout),
         }
@@ -237,6 +247,7 @@ impl UnsignedObject {
             | State::Empty
             | State::Checking
             | State::Naming
+            | State::Rechecking
             | State::Complete
             | State::Failed(_)
             | State::Refused(_) => 0,
@@ -259,6 +270,7 @@ impl UnsignedObject {
             State::Empty
             | State::Checking
             | State::Naming
+            | State::Rechecking
             | State::Complete
             | State::Refused(_) => false,
         }
@@ -333,6 +345,7 @@ impl UnsignedObject {
             State::Opening
             | State::Empty
             | State::Checking
+            | State::Rechecking
             | State::Complete
             | State::Failed(_)
             | State::Refused(_) => false,
@@ -343,16 +356,73 @@ impl UnsignedObject {
     pub fn handle_finished(&mut self, sha256: Digest) {
         if matches!(self.state, State::Checking) {
             self.sha256 = Some(sha256);
-            self.record.set_complete();
+            self.record.set_complete(sha256);
             self.record_dirty = true;
             self.state = State::Naming;
         }
+    }
+
+    /// Handles the file of an earlier run, which still has its digest; returns whether it was asked
+    /// for.
+    pub fn handle_kept(&mut self, sha256: Digest) -> bool {
+        let is_asked = matches!(self.state, State::Rechecking);
+        if is_asked {
+            self.sha256 = Some(sha256);
+            self.state = State::Complete;
+        }
+        is_asked
+    }
+
+    /// Returns whether it is complete since an earlier run, and its file is being read.
+    #[must_use]
+    pub const fn is_rechecking(&self) -> bool {
+        matches!(self.state, State::Rechecking)
+    }
+
+    /// Returns whether all of it is received: it is being verified, or complete.
+    #[must_use]
+    pub const fn is_assembled(&self) -> bool {
+        match self.state {
+            State::Checking | State::Naming | State::Rechecking | State::Complete => true,
+            State::Opening
+            | State::Receiving(_)
+            | State::Empty
+            | State::Failed(_)
+            | State::Refused(_) => false,
+        }
+    }
+
+    /// Returns the progress of the reception.
+    pub(super) fn progress(&self, now: Mono) -> Progress {
+        match &self.state {
+            State::Complete => Progress::Finished,
+            State::Refused(_) => Progress::Refused,
+            State::Empty | State::Checking | State::Naming | State::Rechecking => Progress::Active,
+            State::Receiving(blocks) if blocks.is_decoding() => Progress::Active,
+            State::Opening | State::Receiving(_) | State::Failed(_) => {
+                match now.since(self.stored_at()) >= SILENT_AFTER {
+                    true => Progress::Silent,
+                    false => Progress::Active,
+                }
+            }
+        }
+    }
+
+    /// Returns whether its content has a digest, by which it goes on whenever it is described again.
+    #[must_use]
+    pub const fn has_digest(&self) -> bool {
+        self.entry.content_md5.is_some()
     }
 
     /// Fails the file until `pause` is over; synced symbols stay.
     pub fn fail(&mut self, now: Mono, pause: Duration, problem: String) {
         self.room.retry_after(now, pause);
         self.state = State::Failed(problem);
+    }
+
+    /// Sets the time after which a file that failed may be tried again.
+    pub fn retry_after(&mut self, now: Mono, pause: Duration) {
+        self.room.retry_after(now, pause);
     }
 
     /// Rejects the file: its content does not match its description.
@@ -404,6 +474,7 @@ impl UnsignedObject {
             State::Opening
             | State::Checking
             | State::Naming
+            | State::Rechecking
             | State::Complete
             | State::Failed(_)
             | State::Refused(_) => {}
@@ -422,6 +493,7 @@ impl UnsignedObject {
             | State::Empty
             | State::Checking
             | State::Naming
+            | State::Rechecking
             | State::Complete
             | State::Failed(_)
             | State::Refused(_) => None,
@@ -432,7 +504,9 @@ impl UnsignedObject {
     #[must_use]
     pub fn is_busy(&self) -> bool {
         match &self.state {
-            State::Opening | State::Empty | State::Checking | State::Naming => true,
+            State::Opening | State::Empty | State::Checking | State::Naming | State::Rechecking => {
+                true
+            }
             State::Receiving(blocks) => {
                 self.room.is_reserving() || blocks.is_decoding() || !blocks.log().is_quiet()
             }
@@ -479,6 +553,7 @@ impl UnsignedObject {
             | State::Empty
             | State::Checking
             | State::Naming
+            | State::Rechecking
             | State::Complete
             | State::Failed(_)
             | State::Refused(_) => format!("{:?}", self.state),
@@ -501,16 +576,19 @@ impl UnsignedObject {
                 let done = (0..log.layout().blocks()).filter(|sbn| log.is_done(Sbn(*sbn))).count();
                 ("receiving", (log.synced_total(), u32::try_from(done).unwrap_or(u32::MAX)))
             }
-            State::Empty | State::Checking | State::Naming => ("checking", all),
+            State::Empty | State::Checking | State::Naming | State::Rechecking => ("checking", all),
             State::Complete => ("complete", all),
             State::Failed(_) | State::Refused(_) => ("failed", (0, recorded)),
         };
         let problem = match &self.state {
             State::Failed(problem) | State::Refused(problem) => Some(problem.clone()),
             State::Receiving(_) => self.room.problem().cloned().or_else(|| self.stays_encoded()),
-            State::Opening | State::Empty | State::Checking | State::Naming | State::Complete => {
-                self.stays_encoded()
-            }
+            State::Opening
+            | State::Empty
+            | State::Checking
+            | State::Naming
+            | State::Rechecking
+            | State::Complete => self.stays_encoded(),
         };
         UnsignedFile {
             name: self.record.name().to_owned(),

@@ -9,19 +9,23 @@ use proto::{
 };
 
 use super::{
+    announced::Progress,
     entry::{beyond, content, no_parameters},
     eviction::{Usage, victim},
     limits::Limits,
     names::Names,
     object::UnsignedObject,
     output::Output,
-    record::{Found, Record},
-    session::{Description, SessionName, session_of},
+    record::{Found, Record, Undigested},
+    session::{Description, SessionName, described, session_of},
 };
 use crate::store::{ObjectLayout, UnsignedIdentity};
 
 /// Files whose opening waits for room, at most.
-const MAX_DEFERRED: usize = 256;
+const MAX_DEFERRED: usize = 4096;
+
+/// Incomplete files that are described otherwise, and of which the symbols are kept, at most.
+const MAX_ASIDE: usize = 64;
 
 /// Octets on disk of a file besides its content: its record and its entry in the directory.
 const FILE_BYTES: u64 = 8192;
@@ -56,34 +60,50 @@ pub(super) struct ObjectTable {
     objects: BTreeMap<UnsignedIdentity, UnsignedObject>,
     keys: BTreeMap<Hash16, UnsignedIdentity>,
     names: Names<(SessionName, String)>,
+    /// Records of files that are not in reception.
     records: BTreeMap<Hash16, Record>,
-    /// Directories that earlier runs left.
-    stored: BTreeSet<String>,
+    undigested: Undigested,
+    /// Numbers of the first contents without a digest, where earlier ones are stored.
+    generations: BTreeMap<UnsignedIdentity, u32>,
+    /// Incomplete files with a digest that are described otherwise, oldest first.
+    aside: VecDeque<Aside>,
     /// Files in their second reception, after a failed verification.
     again: BTreeSet<UnsignedIdentity>,
     /// Objects whose removal is not confirmed: they are not opened before.
     removing: BTreeMap<Hash16, UnsignedIdentity>,
     /// Described files that wait for room and of which no packet may come.
     deferred: BTreeSet<UnsignedIdentity>,
-    /// Files that this run completed, and their octets on disk.
-    complete: (u64, u64),
+    /// Files that this run completed, by name, and their octets on disk.
+    complete: BTreeMap<String, u64>,
+    complete_bytes: u64,
     evicted: u64,
 }
 
+/// An incomplete file that is not in reception, with its symbols.
+#[derive(Debug)]
+struct Aside {
+    of: UnsignedIdentity,
+    layout: ObjectLayout,
+    /// Octets that it takes on disk.
+    bytes: u64,
+}
+
 impl ObjectTable {
-    /// Starts from what earlier runs stored.
-    pub(super) fn new(limits: Limits, found: Found, outputs: &mut VecDeque<Output>) -> Self {
-        let Found { records, files, stored } = found;
-        let mut names = Names::new(files.clone());
-        let mut known = BTreeMap::new();
+    /// Starts from what earlier runs stored, without its [`Leftovers`](super::record::Leftovers).
+    pub(super) fn new(limits: Limits, found: Found) -> Self {
+        let Found { records, files, undigested, .. } = found;
+        let mut names = Names::new(files);
+        let (mut known, mut generations) = (BTreeMap::new(), BTreeMap::new());
         for record in records {
-            if record.is_complete() && !files.contains(record.name()) {
-                // The user removed the file: it may be received again.
-                outputs.push_back(Output::RemoveRecord(record.file_name()));
-                continue;
-            }
             let owner = (session_of(record.identity()), record.location().to_owned());
             names.restore(record.name().to_owned(), owner);
+            if let Some(described) = record.described().filter(|it| it.md5.is_none()) {
+                // A complete file of an earlier run stays the owner of its name until another
+                // content is complete.
+                let skipped = u32::from(undigested == Undigested::Anew);
+                let first = generations.entry(*record.identity()).or_default();
+                *first = described.generation.saturating_add(skipped).max(*first);
+            }
             known.insert(record.object_key(), record);
         }
         Self {
@@ -92,18 +112,21 @@ impl ObjectTable {
             keys: BTreeMap::new(),
             names,
             records: known,
-            stored,
+            undigested,
+            generations,
+            aside: VecDeque::new(),
             again: BTreeSet::new(),
             removing: BTreeMap::new(),
             deferred: BTreeSet::new(),
-            complete: (0, 0),
+            complete: BTreeMap::new(),
+            complete_bytes: 0,
             evicted: 0,
         }
     }
 
     /// Returns whether an object is opened as soon as it is described: it needs no packet, or an
     /// earlier run stored symbols of it. Any other is opened with its first symbol: a description
-    /// costs its sender nothing.
+    /// costs its sender nothing. Returns false for a version that a newer one has replaced.
     pub(super) fn opens_at_once(
         &self,
         of: &UnsignedIdentity,
@@ -114,8 +137,26 @@ impl ObjectTable {
             return true;
         }
         let Some(oti) = description.early.or(entry.oti) else { return false };
-        let key = of.object_key(&oti);
-        self.records.contains_key(&key) || self.stored.contains(&directory(&key))
+        self.records.contains_key(&of.object_key(&oti, &described(description, &oti)))
+    }
+
+    /// Returns the number of the first content of a file in this run.
+    pub(super) fn first_generation(&self, of: &UnsignedIdentity) -> u32 {
+        self.generations.get(of).copied().unwrap_or_default()
+    }
+
+    /// Returns the progress of a file.
+    pub(super) fn progress(&self, now: Mono, of: &UnsignedIdentity) -> Progress {
+        self.objects.get(of).map_or(Progress::None, |object| object.progress(now))
+    }
+
+    /// Returns whether a newer version of a file has all its symbols: an older one is not received
+    /// any more.
+    pub(super) fn is_replaced(&self, of: &UnsignedIdentity, description: &Description<'_>) -> bool {
+        description.superseded_by.is_some_and(|toi| {
+            let newer = self.objects.get(&UnsignedIdentity { toi, ..*of });
+            newer.is_some_and(UnsignedObject::is_assembled)
+        })
     }
 
     /// Returns whether a block with this number exists in the described object.
@@ -135,30 +176,36 @@ impl ObjectTable {
         description: &Description<'_>,
         outputs: &mut VecDeque<Output>,
     ) {
-        let Description { entry, early, files } = *description;
+        let Description { entry, early, files, .. } = *description;
         // spec: rfc6726 5 (EXT_FTI takes precedence over the FDT)
         // spec: rfc6726 3.4.2 (a file without octets has no packets; its entry is all that comes)
         let is_empty = entry.transferred() == Some(0);
         let Some(oti) = early.or(entry.oti).or(is_empty.then(no_parameters)) else { return };
-        if self.objects.contains_key(&of) {
+        if self.objects.contains_key(&of) || self.is_replaced(&of, description) {
             return;
         }
-        let key = of.object_key(&oti);
+        let of_key = described(description, &oti);
+        let key = of.object_key(&oti, &of_key);
         if self.removing.contains_key(&key) {
             return self.defer(of);
         }
         let location = &entry.content_location;
-        let record = match self.records.get(&key) {
-            Some(record) => record.clone(),
-            None => {
-                let owner = (session_of(&of), location.clone());
-                Record::new(key, of, self.names.claim(location, owner, &key), location.clone())
-            }
-        };
+        let known = self.records.get(&key).filter(|record| {
+            // What was described is compared before it counts for anything.
+            record.is_of(&of, &of_key, location)
+                && (!record.is_complete() || record.may_resume(self.undigested))
+        });
+        let record = known.cloned().unwrap_or_else(|| {
+            let owner = (session_of(&of), location.clone());
+            let name = self.names.claim(location, owner, &key);
+            Record::new(key, of, of_key, name, location.clone())
+        });
         let content = content(&self.limits, entry, &oti, record.name().to_owned());
-        let Some(layout) = ObjectLayout::unsigned(&of, oti, content) else { return };
+        let Some(layout) = ObjectLayout::unsigned(&of, &of_key, oti, content) else { return };
         let parameters = if is_empty { Ok(None) } else { entry.parameters(early) };
         let contradiction = parameters.err().map(|error| error.to_string());
+        // The parameters may be those of an earlier content.
+        let is_contradicted = contradiction.is_some();
         let problem = contradiction
             .or_else(|| beyond(&self.limits, &layout, entry))
             .or_else(|| self.beyond_count());
@@ -171,12 +218,19 @@ impl ObjectTable {
             return self.defer(of);
         }
         self.deferred.remove(&of);
+        self.aside.retain(|aside| aside.layout.object_key() != key);
         let unsynced = self.limits.unsynced_bytes / files.max(1);
-        let object =
+        let mut object =
             UnsignedObject::new(now, layout.clone(), record, entry.clone(), unsynced, problem);
-        if object.is_complete() {
-            outputs.push_back(Output::Complete(object.report()));
+        if is_contradicted {
+            object.retry_after(now, self.limits.retry_after);
+        }
+        if let Some(sha256) = object.record().sha256().filter(|_| object.is_rechecking()) {
+            outputs.push_back(Output::VerifyKept(layout, sha256));
         } else if !object.has_failed() {
+            // A directory without a record belongs to nobody.
+            let record = object.record();
+            outputs.push_back(Output::WriteRecord(record.file_name(), record.emit()));
             outputs.push_back(Output::Open(layout));
         }
         self.keys.insert(key, of);
@@ -196,7 +250,7 @@ impl ObjectTable {
 
     fn beyond_count(&self) -> Option<String> {
         let limit = self.limits.complete_files;
-        let all = self.complete.0 >= limit;
+        let all = u64::try_from(self.complete.len()).unwrap_or(u64::MAX) >= limit;
         all.then(|| format!("this run has completed {limit} files, the most that are accepted"))
     }
 
@@ -230,11 +284,18 @@ impl ObjectTable {
         let limit = match resource {
             Resource::Objects => u64::try_from(self.limits.objects).unwrap_or(u64::MAX),
             Resource::Index => self.limits.index_bytes,
-            Resource::Disk => self.limits.disk_bytes.saturating_sub(self.complete.1),
+            Resource::Disk => self.limits.disk_bytes.saturating_sub(self.complete_bytes),
         };
         loop {
             if self.held(resource).saturating_add(amount) <= limit {
                 return true;
+            }
+            if resource == Resource::Disk
+                && let Some(Aside { of, layout, .. }) = self.aside.pop_front()
+            {
+                self.remove_record(&layout, outputs);
+                self.remove(of, layout, outputs);
+                continue;
             }
             let (mut usage, asking, oldest) = (self.usage(resource), session_of(of), self.oldest());
             usage.retain(|session, _| *session == asking || oldest.contains_key(session));
@@ -248,7 +309,11 @@ impl ObjectTable {
 
     fn held(&self, resource: Resource) -> u64 {
         let objects = self.objects.values().filter(|object| !object.is_complete());
-        objects.map(|object| resource.amount(object)).sum()
+        let aside: u64 = match resource {
+            Resource::Disk => self.aside.iter().map(|aside| aside.bytes).sum(),
+            Resource::Objects | Resource::Index => 0,
+        };
+        objects.map(|object| resource.amount(object)).sum::<u64>() + aside
     }
 
     /// Returns the use of a resource by the sessions.
@@ -280,36 +345,113 @@ impl ObjectTable {
 
     /// Removes a file that is not complete, and what is stored of it.
     fn evict(&mut self, of: &UnsignedIdentity, outputs: &mut VecDeque<Output>) {
+        self.evicted += 1;
+        self.drop_incomplete(of, outputs);
+    }
+
+    /// Removes a file that is not complete, and what is stored of it: another one takes its place.
+    pub(super) fn drop_incomplete(
+        &mut self,
+        of: &UnsignedIdentity,
+        outputs: &mut VecDeque<Output>,
+    ) {
         let Some(object) = self.objects.remove(of) else { return };
         let (layout, name) = (object.layout().clone(), object.record().name().to_owned());
-        let key = layout.object_key();
-        self.keys.remove(&key);
+        self.keys.remove(&layout.object_key());
         self.again.remove(of);
-        self.evicted += 1;
         outputs.push_back(Output::RemoveRecord(object.record().file_name()));
-        self.remove(*of, layout, &name, outputs);
-        if !self.is_used(&name) {
-            self.names.release(&name);
+        self.remove(*of, layout, outputs);
+        self.release(&name);
+    }
+
+    /// Ends the reception of a file that is described otherwise from here on. A complete one keeps
+    /// its name until the other is complete; the symbols of one with a digest are kept.
+    pub(super) fn replace(&mut self, of: &UnsignedIdentity, outputs: &mut VecDeque<Output>) {
+        let Some(object) = self.objects.get_mut(of) else { return };
+        if object.is_complete() {
+            self.records.insert(object.layout().object_key(), object.record().clone());
+            self.forget(of);
+        } else if object.is_refused() {
+            self.forget(of);
+        } else if object.has_digest() {
+            object.flush();
+            object.drain_log(outputs);
+            let (layout, bytes) = (object.layout().clone(), object.disk_bytes() + FILE_BYTES);
+            self.records.insert(layout.object_key(), object.record().clone());
+            self.aside.push_back(Aside { of: *of, layout, bytes });
+            self.forget(of);
+            if self.aside.len() > MAX_ASIDE
+                && let Some(Aside { of, layout, .. }) = self.aside.pop_front()
+            {
+                self.remove_record(&layout, outputs);
+                self.remove(of, layout, outputs);
+            }
+        } else {
+            self.drop_incomplete(of, outputs);
         }
     }
 
-    /// Removes what is stored of an object. Another version of the file may be complete, or be
-    /// written, under its name; then the name's files stay.
+    /// Forgets a complete file whose content is another than its record states; returns it.
+    pub(super) fn lose(
+        &mut self,
+        key: Hash16,
+        outputs: &mut VecDeque<Output>,
+    ) -> Option<UnsignedIdentity> {
+        let of = *self.keys.get(&key)?;
+        let object = self.objects.get(&of)?;
+        outputs.push_back(Output::RemoveRecord(object.record().file_name()));
+        self.records.remove(&key);
+        self.forget(&of);
+        Some(of)
+    }
+
+    /// Handles the completion of a file: it has replaced all that had its name.
+    pub(super) fn handle_complete(&mut self, key: Hash16, outputs: &mut VecDeque<Output>) {
+        let Some(of) = self.keys.get(&key).copied() else { return };
+        let Some(object) = self.objects.get(&of) else { return };
+        let (name, bytes) = (object.record().name().to_owned(), object.layout().image_bytes());
+        self.count_complete(name.clone(), bytes);
+        let former = |record: &Record| {
+            record.is_complete() && record.object_key() != key && record.name() == name
+        };
+        let records: Vec<_> = self.records.values().filter(|record| former(record)).collect();
+        outputs.extend(records.iter().map(|record| Output::RemoveRecord(record.file_name())));
+        self.records.retain(|_, record| !former(record));
+        let others = self.objects.iter().filter(|(_, object)| {
+            // One that is being named is the newer version.
+            object.is_complete() && former(object.record())
+        });
+        let others: Vec<_> = others.map(|(of, _)| *of).collect();
+        for of in others {
+            if let Some(object) = self.objects.get(&of) {
+                outputs.push_back(Output::RemoveRecord(object.record().file_name()));
+            }
+            self.forget(&of);
+        }
+    }
+
+    fn remove_record(&mut self, layout: &ObjectLayout, outputs: &mut VecDeque<Output>) {
+        if let Some(record) = self.records.remove(&layout.object_key()) {
+            outputs.push_back(Output::RemoveRecord(record.file_name()));
+        }
+    }
+
+    /// Removes what is stored of an object: its symbols, and its own incomplete file.
     fn remove(
         &mut self,
         of: UnsignedIdentity,
         layout: ObjectLayout,
-        name: &str,
         outputs: &mut VecDeque<Output>,
     ) {
         let key = layout.object_key();
         self.records.remove(&key);
-        self.stored.remove(&directory(&key));
-        if self.is_used(name) {
-            outputs.push_back(Output::RemoveObject(layout));
-        } else {
-            self.removing.insert(key, of);
-            outputs.push_back(Output::DiscardObject(layout));
+        self.removing.insert(key, of);
+        outputs.push_back(Output::DiscardObject(layout));
+    }
+
+    fn release(&mut self, name: &str) {
+        if !self.is_used(name) {
+            self.names.release(name);
         }
     }
 
@@ -329,6 +471,8 @@ impl ObjectTable {
         for of in all {
             let Some(object) = self.objects.get(&of) else { continue };
             if object.is_complete() {
+                let next = object.record().described().map_or(0, |it| it.generation + 1);
+                self.generations.insert(of, next);
                 self.records.insert(object.layout().object_key(), object.record().clone());
                 self.forget(&of);
             } else if object.is_evictable() {
@@ -339,20 +483,23 @@ impl ObjectTable {
         }
     }
 
-    /// Forgets a file that the storage failed, so that it is opened anew, if its time has come.
-    pub(super) fn retry_failed(&mut self, now: Mono, of: &UnsignedIdentity) {
-        if self.objects.get(of).is_some_and(|object| object.may_retry(now)) {
-            let Some(object) = self.objects.remove(of) else { return };
+    /// Forgets a file that the storage failed, or whose parameters were contradicted, so that it is
+    /// opened anew, if its time has come; returns whether it did.
+    pub(super) fn retry_failed(&mut self, now: Mono, of: &UnsignedIdentity) -> bool {
+        let is_due = self.objects.get(of).is_some_and(|object| object.may_retry(now));
+        if is_due && let Some(object) = self.objects.remove(of) {
             let key = object.layout().object_key();
             self.keys.remove(&key);
             self.records.insert(key, object.record().clone());
         }
+        is_due
     }
 
-    /// Counts a file that this run completed.
-    pub(super) const fn count_complete(&mut self, bytes: u64) {
-        self.complete.0 += 1;
-        self.complete.1 = self.complete.1.saturating_add(bytes).saturating_add(FILE_BYTES);
+    /// Counts a file that this run completed, in place of the one that had its name.
+    fn count_complete(&mut self, name: String, bytes: u64) {
+        let bytes = bytes.saturating_add(FILE_BYTES);
+        let before = self.complete.insert(name, bytes).unwrap_or_default();
+        self.complete_bytes = self.complete_bytes.saturating_sub(before).saturating_add(bytes);
     }
 
     /// Returns how many files made room for others.
@@ -362,7 +509,7 @@ impl ObjectTable {
 
     /// Returns the octets on disk of all files of this run.
     pub(super) fn disk_bytes(&self) -> u64 {
-        self.complete.1 + self.held(Resource::Disk)
+        self.complete_bytes + self.held(Resource::Disk)
     }
 
     /// Handles the confirmed removal of an object; returns it if it was to be opened meanwhile.
@@ -380,11 +527,10 @@ impl ObjectTable {
     ) -> Option<UnsignedIdentity> {
         let of = *self.keys.get(&key)?;
         let object = self.objects.get_mut(&of)?;
-        let (layout, name) = (object.layout().clone(), object.record().name().to_owned());
+        let layout = object.layout().clone();
         outputs.push_back(Output::RemoveRecord(object.record().file_name()));
-        // From here on the name's files count as its own no longer.
         object.refuse(format!("{why}; received twice, then rejected"));
-        self.remove(of, layout, &name, outputs);
+        self.remove(of, layout, outputs);
         if self.again.insert(of) {
             self.keys.remove(&key);
             self.objects.remove(&of);
@@ -433,7 +579,11 @@ impl ObjectTable {
 
     /// Returns the object whose record has a name.
     pub(super) fn with_record(&mut self, name: &str) -> Option<&mut UnsignedObject> {
-        self.objects.values_mut().find(|object| object.record().file_name() == name)
+        let digits = name.get(..16)?;
+        let of_half =
+            |half: char| Hash16::from_hex(&format!("{digits}{}", half.to_string().repeat(16)));
+        let (_, of) = self.keys.range(of_half('0')?..=of_half('f')?).next()?;
+        self.objects.get_mut(of).filter(|object| object.record().file_name() == name)
     }
 
     /// Flushes the logs that are due; returns the keys of their objects.
@@ -450,11 +600,4 @@ impl ObjectTable {
     pub(super) fn is_busy(&self) -> bool {
         self.objects.values().any(UnsignedObject::is_busy)
     }
-}
-
-/// Returns the name of an object's directory.
-fn directory(key: &Hash16) -> String {
-    let mut name = key.to_string();
-    name.truncate(16);
-    name
 }

@@ -1,6 +1,6 @@
 //! Effects that the receiver requests from the shell.
 
-use proto::crypto::Hash16;
+use proto::crypto::{Digest, Hash16};
 
 use super::status::UnsignedFile;
 use crate::{
@@ -32,6 +32,9 @@ pub enum Output {
     /// Verify the file and give it its name; answered by
     /// [`handle_finished`](super::UnsignedReceiver::handle_finished).
     VerifyFile(ObjectLayout),
+    /// Read a complete file of an earlier run, which has this digest; answered by
+    /// [`handle_finished`](super::UnsignedReceiver::handle_finished).
+    VerifyKept(ObjectLayout, Digest),
     /// Remove the symbols of a complete object.
     RemoveObject(ObjectLayout),
     /// Remove the symbols and the incomplete file of an object; answered by

@@ -3,6 +3,7 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     net::IpAddr,
+    time::Duration,
 };
 
 use proto::{
@@ -11,18 +12,22 @@ use proto::{
         alc::Packet,
         fdt::{
             FileEntry,
-            store::{self, Expiry, FdtEvent, FdtStore, HeldInstance},
+            store::{self, Expiry, FdtEvent, FdtStore, HeldInstance, Rewrite},
         },
     },
     ids::{Toi, Tsi},
-    time::{Mono, Utc},
+    time::{Mono, Now, Utc},
     wire::WireError,
 };
 
-use crate::store::UnsignedIdentity;
+use super::announced::{Announced, Catalogue, Issue, Other, Progress, SILENT_AFTER, Update};
+use crate::store::{UnsignedDescription, UnsignedIdentity};
 
-/// Files of one session at most.
-const MAX_ENTRIES: usize = 256;
+/// Objects of one session whose parameters came before their entry, at most.
+const MAX_EARLY: usize = 1024;
+
+/// Time without a symbol of a session after which a flag A ended it: the flag can be forged.
+pub(super) const CLOSED_AFTER: Duration = Duration::from_secs(5);
 
 /// Name of a session: its sender and its TSI.
 // spec: rfc6726 3.1, rfc5651 4.1, rfc5775 2.1 (a session is a sender and a TSI)
@@ -48,14 +53,27 @@ pub(super) struct Sessions {
 pub(super) struct FluteSession {
     // spec: rfc6726 3.2 (the table is local to the session)
     fdt: FdtStore,
-    entries: BTreeMap<Toi, FileEntry>,
-    /// Expiry of the last instance that describes an object.
-    described_until: BTreeMap<Toi, Utc>,
+    files: Catalogue,
     /// Parameters that arrived in EXT_FTI before their entry.
     early: BTreeMap<Toi, Oti>,
     last_received: Mono,
     /// Time of its last stored symbol.
     stored_at: Option<Mono>,
+    /// Time of the last packet with a symbol, of the FDT or of a file.
+    received_at: Option<Mono>,
+    /// Time of the first flag A after the last symbol of a file.
+    closed_at: Option<Mono>,
+    /// Set when it was silent before the symbols that came last: an instance tells whether they are
+    /// of the same contents.
+    has_paused: bool,
+    /// Set when it is over: the next instance begins another session under its name.
+    is_over: bool,
+    /// Sessions that had its name before, and lists of files that its instances had before.
+    issue: (u32, u32),
+    /// Instances of which entries were refused.
+    truncated: BTreeSet<u32>,
+    /// Time of the last packet of an instance that is not held.
+    collecting_at: Option<Mono>,
     /// Octets of its tables and entries.
     bytes: usize,
     /// Entries of its last instance that could not be read.
@@ -69,15 +87,48 @@ pub(super) struct Description<'a> {
     pub(super) early: Option<Oti>,
     /// Files of its session.
     pub(super) files: usize,
+    /// Number of its content.
+    pub(super) generation: u32,
+    /// The object with a newer version of the file.
+    pub(super) superseded_by: Option<Toi>,
+}
+
+/// Returns the part of a description that is part of the object's key.
+pub(super) fn described(
+    Description { entry, generation, .. }: &Description<'_>,
+    oti: &Oti,
+) -> UnsignedDescription {
+    UnsignedDescription {
+        length: entry.content_length.unwrap_or_else(|| oti.transfer_length()),
+        md5: entry.content_md5,
+        generation: *generation,
+        location: UnsignedDescription::location_hash(&entry.content_location),
+    }
+}
+
+/// Knowledge of the files that a session describes.
+pub(super) struct Known<'a> {
+    /// Progress of a file.
+    pub(super) progress: &'a dyn Fn(Toi) -> Progress,
+    /// Number of the first content of a file in this run.
+    pub(super) first_generation: &'a dyn Fn(Toi) -> u32,
+    /// Octets of the entries of a session, at most.
+    pub(super) entry_bytes: usize,
 }
 
 /// Changes that an FDT instance makes to the descriptions of a session.
-#[derive(Debug, Default)]
+#[derive(Debug, Default, PartialEq, Eq)]
 pub(super) struct DescriptionChanges {
-    /// Files whose description is another one.
+    /// Files with another content from here on.
     pub(super) replaced: BTreeSet<Toi>,
     /// Files with a description, in the order of the instance.
     pub(super) described: Vec<Toi>,
+    /// Files that are described otherwise while symbols of them come.
+    pub(super) contradicted: BTreeSet<Toi>,
+    /// Files of which another content was expected than the one that comes.
+    pub(super) unexpected: BTreeSet<Toi>,
+    /// Files whose entry made room for others.
+    pub(super) evicted: BTreeSet<Toi>,
     /// Entries beyond the limit.
     pub(super) refused: u64,
 }
@@ -154,10 +205,27 @@ impl Sessions {
         self.sessions.get_mut(&name)
     }
 
+    /// Records that a packet with a symbol arrived, and whether it has the flag A.
+    pub(super) fn handle_symbol(&mut self, now: Mono, name: &SessionName) {
+        let Some(session) = self.sessions.get_mut(name) else { return };
+        session.end_if_closed(now);
+        session.has_paused |= session.is_silent(now);
+        session.closed_at = None;
+        session.received_at = Some(now);
+    }
+
+    /// Records that a packet had the flag A.
+    // spec: rfc5651 5.1 (A is a hint: it counts only once the session is silent)
+    pub(super) fn handle_close(&mut self, now: Mono, name: &SessionName) {
+        if let Some(session) = self.sessions.get_mut(name) {
+            session.closed_at.get_or_insert(now);
+        }
+    }
+
     /// Stores the FEC parameters of an object that no entry describes yet.
     pub(super) fn store_early_parameters(&mut self, of: &UnsignedIdentity, oti: Oti) {
         if let Some(session) = self.sessions.get_mut(&session_of(of))
-            && session.early.len() < MAX_ENTRIES
+            && session.early.len() < MAX_EARLY
         {
             session.early.entry(of.toi).or_insert(oti);
         }
@@ -175,6 +243,13 @@ impl Sessions {
         self.sessions.values().map(|session| session.unread).sum()
     }
 
+    /// Forgets the FEC parameters that came in EXT_FTI before the entry of an object.
+    pub(super) fn forget_early_parameters(&mut self, of: &UnsignedIdentity) {
+        if let Some(session) = self.sessions.get_mut(&session_of(of)) {
+            session.early.remove(&of.toi);
+        }
+    }
+
     /// Returns whether a packet contradicts the parameters that the entry of its object states.
     pub(super) fn contradicts(
         &self,
@@ -190,29 +265,70 @@ impl Sessions {
             .is_some_and(|oti| oti.encoding_id() != codepoint || fti.is_some_and(|fti| fti != oti))
     }
 
-    /// Returns whether every description of an object has expired.
-    // spec: rfc6726 3.3 (an expired instance does not describe packets that arrive later)
-    pub(super) fn is_outdated(&self, now: Utc, of: &UnsignedIdentity) -> bool {
-        let session = self.sessions.get(&session_of(of));
-        let until = session.and_then(|session| session.described_until.get(&of.toi));
-        until.is_some_and(|until| *until <= now)
+    /// Returns whether the symbols of an object that arrive may be of another content than the one
+    /// that is described: its description has expired, its session is over, or the latest instance
+    /// describes it otherwise. They wait for an instance that decides.
+    pub(super) fn is_undecided(&self, now: Utc, of: &UnsignedIdentity) -> bool {
+        let Some(session) = self.sessions.get(&session_of(of)) else { return false };
+        let Some(file) = session.files.files().get(&of.toi) else { return false };
+        let is_open = session.is_over || session.has_paused;
+        is_open || file.is_contradicted() || file.has_ended(now)
     }
 
     /// Returns the description of a file.
     pub(super) fn description(&self, of: &UnsignedIdentity) -> Option<Description<'_>> {
         let session = self.sessions.get(&session_of(of))?;
-        let entry = session.entries.get(&of.toi)?;
-        let early = session.early.get(&of.toi).copied();
-        Some(Description { entry, early, files: session.entries.len() })
+        let file = session.files.files().get(&of.toi)?;
+        Some(Description {
+            entry: file.entry(),
+            early: session.early.get(&of.toi).copied(),
+            files: session.files.files().len(),
+            generation: file.generation(),
+            superseded_by: file.superseded_by(),
+        })
+    }
+
+    /// Returns the objects with an older version of a file.
+    pub(super) fn older_versions(&self, of: &UnsignedIdentity) -> Vec<UnsignedIdentity> {
+        let Some(session) = self.sessions.get(&session_of(of)) else { return Vec::new() };
+        let older = session.files.older(of.toi);
+        older.into_iter().map(|toi| UnsignedIdentity { toi, ..*of }).collect()
+    }
+
+    /// Describes a file as the latest instance does, from which its reception differs; returns
+    /// whether there is such a description.
+    pub(super) fn adopt(&mut self, of: &UnsignedIdentity) -> bool {
+        let Some(session) = self.sessions.get_mut(&session_of(of)) else { return false };
+        let adopted = session.files.change(of.toi, Announced::adopt).unwrap_or_default();
+        if adopted {
+            session.early.remove(&of.toi);
+            session.count_bytes();
+        }
+        adopted
     }
 
     /// Returns all described files.
-    pub(super) fn described(&self) -> impl Iterator<Item = (UnsignedIdentity, &FileEntry)> {
+    pub(super) fn described(&self) -> impl Iterator<Item = (UnsignedIdentity, &Announced)> {
         self.sessions.iter().flat_map(|((source, tsi), session)| {
-            session.entries.iter().map(|(toi, entry)| {
-                (UnsignedIdentity { source: *source, tsi: *tsi, toi: *toi }, entry)
+            session.files.files().iter().map(|(toi, file)| {
+                (UnsignedIdentity { source: *source, tsi: *tsi, toi: *toi }, file)
             })
         })
+    }
+
+    /// Returns whether a session announces more than its entries list: an instance whose symbols
+    /// came lately is not whole, or entries were refused.
+    pub(super) fn announces_more(&self, now: Mono) -> bool {
+        self.sessions.values().any(|session| {
+            let is_late = |at: Mono| now.since(at) < SILENT_AFTER;
+            !session.truncated.is_empty()
+                || session.fdt.is_collecting() && session.collecting_at.is_some_and(is_late)
+        })
+    }
+
+    /// Returns whether an instance of a session states that it lists all files.
+    pub(super) fn lists_all(&self, now: Utc, name: &SessionName) -> bool {
+        self.sessions.get(name).is_some_and(|session| session.fdt.is_complete(now))
     }
 }
 
@@ -225,12 +341,26 @@ impl FluteSession {
     /// Handles a packet of the FDT.
     pub(super) fn handle_fdt(
         &mut self,
-        now: Utc,
+        now: Now,
         packet: &Packet<'_>,
     ) -> Result<FdtEvent, WireError> {
-        let event = self.fdt.handle_packet(now, packet);
+        self.end_if_closed(now.mono);
+        self.has_paused |= self.is_silent(now.mono);
+        self.received_at = Some(now.mono);
+        let event = self.fdt.handle_packet(now.utc, packet);
+        if matches!(event, Ok(FdtEvent::Collected)) {
+            self.collecting_at = Some(now.mono);
+        }
         self.count_bytes();
         event
+    }
+
+    fn is_silent(&self, now: Mono) -> bool {
+        self.received_at.is_some_and(|at| now.since(at) >= SILENT_AFTER)
+    }
+
+    fn end_if_closed(&mut self, now: Mono) {
+        self.is_over |= self.closed_at.is_some_and(|at| now.since(at) >= CLOSED_AFTER);
     }
 
     /// Returns a copy of the held instance `id`.
@@ -238,45 +368,126 @@ impl FluteSession {
         self.fdt.instances(now).find(|held| held.id == id).cloned()
     }
 
-    fn count_bytes(&mut self) {
-        self.bytes = self.fdt.bytes() + self.entries.values().map(FileEntry::bytes).sum::<usize>();
+    /// Returns whether a repetition of the held instance `id` may decide something.
+    pub(super) fn waits_for(&self, now: Utc, id: u32) -> bool {
+        self.is_over
+            || self.has_paused
+            || self.truncated.contains(&id)
+            || self.files.files().values().any(|file| file.is_contradicted() || file.has_ended(now))
     }
 
-    /// Stores the entries of an instance, held or not. The first description of a TOI counts, unless
-    /// `is_refused` returns that the file did not match it.
+    fn count_bytes(&mut self) {
+        self.bytes = self.fdt.bytes() + self.files.bytes();
+    }
+
+    /// Stores the entries of an instance, held or not.
+    ///
+    /// The description of a TOI counts until it expires or the session is over, and as long as
+    /// symbols of the file come. What contradicts it then waits until they no longer do.
     // spec: rfc6726 3.3 (the description of a TOI never changes; it may be left out)
     pub(super) fn store_instance(
         &mut self,
+        now: Now,
         instance: HeldInstance,
-        is_refused: impl Fn(Toi) -> bool,
+        rewritten: Option<Rewrite>,
+        known: &Known<'_>,
     ) -> DescriptionChanges {
+        self.begin_session(now, &instance, rewritten);
+        if rewritten == Some(Rewrite::Files) {
+            self.issue.1 += 1;
+        }
         let mut changes = DescriptionChanges::default();
-        let expires = instance.expires;
         self.unread = instance.instance.skipped.entries;
-        for entry in instance.instance.files {
-            let toi = entry.toi;
-            if let Some(known) = self.entries.get(&toi) {
-                if known.content_location == entry.content_location {
-                    let until = self.described_until.entry(toi).or_insert(expires);
-                    *until = expires.max(*until);
+        self.truncated.remove(&instance.id);
+        let mut is_searched = false;
+        let listed: BTreeSet<_> = instance.instance.files.iter().map(|file| file.toi).collect();
+        for (entry, place) in instance.instance.files.into_iter().zip(0..) {
+            let issue = Issue { session: self.issue, id: instance.id, place };
+            let offered = Other { entry, until: instance.expires, issue };
+            let toi = offered.entry.toi;
+            if self.files.files().contains_key(&toi) {
+                let progress = (known.progress)(toi);
+                let update = self.files.change(toi, |file| file.update(now.utc, offered, progress));
+                let Some(update) = update else { continue };
+                add(&mut changes, toi, update);
+                if matches!(update, Update::Begins | Update::BeginsAnew) {
+                    self.early.remove(&toi);
                 }
-                if *known == entry || changes.replaced.contains(&toi) || !is_refused(toi) {
-                    continue;
-                }
-                // A rejected file may match another description.
-                changes.replaced.insert(toi);
-                self.early.remove(&toi);
-                self.entries.remove(&toi);
+                changes.described.push(toi);
+                continue;
             }
-            if self.entries.len() >= MAX_ENTRIES {
+            let taken = Announced::needs(&offered.entry);
+            if self.files.bytes() + taken > known.entry_bytes && !is_searched {
+                changes.evicted.extend(self.evict_entries(now.utc, &listed, known));
+                is_searched = true;
+            }
+            if self.files.bytes() + taken > known.entry_bytes {
                 changes.refused += 1;
+                self.truncated.insert(instance.id);
                 continue;
             }
             changes.described.push(toi);
-            self.described_until.insert(toi, expires);
-            self.entries.insert(toi, entry);
+            self.files.insert(offered, (known.first_generation)(toi));
         }
         self.count_bytes();
         changes
+    }
+
+    /// Begins another session under the name of one that is over: it was closed, all that it
+    /// described has expired, or it was silent and its instances are others since.
+    fn begin_session(&mut self, now: Now, instance: &HeldInstance, rewritten: Option<Rewrite>) {
+        let has_expired = self.files.files().values().all(|file| file.has_ended(now.utc));
+        let has_paused = std::mem::take(&mut self.has_paused);
+        let is_over = self.is_over || has_expired || rewritten.is_some() && has_paused;
+        if self.files.files().is_empty() || !is_over {
+            return;
+        }
+        self.issue = (self.issue.0 + 1, 0);
+        (self.is_over, self.closed_at) = (false, None);
+        self.truncated.clear();
+        self.early.clear();
+        self.fdt.keep_only(instance.id);
+        self.files.leave();
+    }
+
+    /// Removes the entries of files that are finished, and those that describe nothing any more,
+    /// unless the instance lists them; returns their objects.
+    fn evict_entries(&mut self, now: Utc, listed: &BTreeSet<Toi>, known: &Known<'_>) -> Vec<Toi> {
+        let is_settled = |toi: Toi, file: &Announced| match (known.progress)(toi) {
+            Progress::Finished | Progress::Refused => true,
+            Progress::Active => false,
+            Progress::None | Progress::Silent => file.has_ended(now),
+        };
+        let all = self.files.files().iter().filter(|(toi, _)| !listed.contains(*toi));
+        let settled: Vec<_> =
+            all.filter(|(toi, file)| is_settled(**toi, file)).map(|(toi, _)| *toi).collect();
+        for toi in &settled {
+            self.files.remove(*toi);
+        }
+        settled
+    }
+}
+
+/// Adds the effect of an entry.
+fn add(changes: &mut DescriptionChanges, toi: Toi, update: Update) {
+    match update {
+        Update::GoesOn => {}
+        Update::GoesOnAnew => {
+            changes.unexpected.insert(toi);
+        }
+        Update::Begins => {
+            changes.replaced.insert(toi);
+        }
+        Update::BeginsAnew => {
+            changes.replaced.insert(toi);
+            changes.unexpected.insert(toi);
+        }
+        Update::Waits => {
+            changes.contradicted.insert(toi);
+        }
+        Update::WaitsAnew => {
+            changes.contradicted.insert(toi);
+            changes.unexpected.insert(toi);
+        }
     }
 }

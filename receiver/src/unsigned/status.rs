@@ -2,7 +2,7 @@
 
 use std::net::IpAddr;
 
-use proto::{fec, flute::fdt::FileEntry};
+use proto::{fec, flute::fdt::FileEntry, ids::Toi};
 use serde::Serialize;
 
 use super::{names, oddities::unsupported};
@@ -23,7 +23,7 @@ pub struct UnsignedFile {
     pub toi: String,
     /// Octets, as they are sent.
     pub length: u64,
-    /// `described`, `opening`, `receiving`, `checking`, `complete`, or `failed`.
+    /// `described`, `opening`, `receiving`, `checking`, `complete`, `superseded`, or `failed`.
     pub state: &'static str,
     /// Reason why it is not complete, other than missing symbols.
     pub problem: Option<String>,
@@ -42,6 +42,19 @@ pub struct UnsignedFile {
     pub symbols_needed: u64,
     /// Symbols received in this run, needed or not, up to the last one that was stored.
     pub symbols_received: u64,
+}
+
+/// State of all described files, in the order of importance.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Standing {
+    /// All are complete, and there is at least one.
+    Complete,
+    /// At least one was rejected, or its entry cannot be read, and all others are complete.
+    Refused,
+    /// At least one is not complete and announced no longer, and no other is missing.
+    Incomplete,
+    /// At least one that is announced is not complete, or nothing is described.
+    Open,
 }
 
 /// Counters of datagrams and of what they carried.
@@ -73,6 +86,8 @@ pub struct UnsignedStats {
     pub data_less: u64,
     /// Packets and entries that contradict an earlier description.
     pub contradicting: u64,
+    /// Entries of FDT instances beyond the limit of their octets.
+    pub entries_refused: u64,
     /// Packets of files beyond the limits.
     pub refused: u64,
     /// Stored symbols.
@@ -85,6 +100,12 @@ pub struct UnsignedStats {
     pub dropped: u64,
     /// Assembled files with a wrong digest, length or content encoding.
     pub wrong_digest: u64,
+}
+
+/// Returns the report of a file of which another object has a newer version.
+pub(super) fn superseded(file: UnsignedFile, by: Toi) -> UnsignedFile {
+    let problem = Some(format!("TOI {} has a newer version of it", by.0));
+    UnsignedFile { state: "superseded", problem, ..file }
 }
 
 /// Returns the report of a file that is described and cannot be received yet.

@@ -29,7 +29,10 @@ use super::{
 };
 use crate::{
     flute::decode::BlockFiles,
-    store::{BlockPlace, Content, HeaderCheck, LogOutput, ObjectLayout, Recovery, SlotAddress},
+    store::{
+        BlockPlace, Content, HeaderCheck, LogOutput, ObjectLayout, Recovery, SlotAddress,
+        UnsignedContent, UnsignedDescription,
+    },
 };
 
 const SENDER: [u8; 4] = [192, 0, 2, 1];
@@ -118,16 +121,26 @@ impl Sent {
     }
 
     fn instance_until(&self, expires: Utc, instance_id: u32, entry: FileEntry) -> Vec<u8> {
-        let document = FdtInstance {
+        self.instance_of(instance_id, expires, vec![entry])
+    }
+
+    /// Returns an instance that lists all files.
+    fn instance_of(&self, instance_id: u32, expires: Utc, files: Vec<FileEntry>) -> Vec<u8> {
+        let instance = FdtInstance {
             expires_ntp: expires.ntp_seconds(),
             complete: true,
-            files: vec![entry],
+            files,
             mbms: proto::flute::fdt::mbms::InstanceExtensions::default(),
             skipped: proto::flute::fdt::skipped::Skipped::default(),
-        }
-        .to_xml();
+        };
+        self.document(instance_id, &instance)
+    }
+
+    fn document(&self, instance_id: u32, instance: &FdtInstance) -> Vec<u8> {
+        let document = instance.to_xml();
         let length = u64::try_from(document.len()).unwrap();
-        let fti = Oti::NoCode(NoCodeOti::new(length, 1400, 1).unwrap());
+        let size = u16::try_from(document.len().max(1400)).unwrap();
+        let fti = Oti::NoCode(NoCodeOti::new(length, size, 1).unwrap());
         let mut extensions = Vec::new();
         let header = FdtHeader { version: self.version, instance_id };
         ExtensionWriter::new(&mut extensions).fdt(header).fti(&fti);
@@ -183,7 +196,7 @@ fn the_golden_session_is_decoded_from_any_three_symbols() {
         let content = bench.file("golden.bin").unwrap_or_else(|| panic!("{order:?}"));
         assert_eq!(content, golden::FILE);
         assert_eq!(bench.complete.len(), 1);
-        assert!(bench.core.is_all_complete());
+        assert!(bench.is_all_complete());
     }
 }
 
@@ -351,26 +364,26 @@ fn a_restart_resumes_from_the_stored_symbols() {
     let oti = raptorq(3000, 4);
     let data = SENT.data(&content, oti, 0..60);
     let mut bench = Bench::new();
-    bench.receive(&SENT.fdt(oti, None));
+    bench.receive(&SENT.fdt(oti, Some(md5(&content))));
     data[..120].iter().for_each(|packet| bench.receive(packet));
     bench.sync();
     let before = bench.core.files().next().unwrap();
     assert_eq!(before.symbols_held, 120);
     let mut bench = bench.restart();
-    bench.receive(&SENT.fdt(oti, None));
+    bench.receive(&SENT.fdt(oti, Some(md5(&content))));
     let after = bench.core.files().next().unwrap();
     assert_eq!((after.symbols_held, after.state), (120, "receiving"));
     data[120..200].iter().for_each(|packet| bench.receive(packet));
     bench.sync();
     let mut bench = bench.restart();
-    bench.receive(&SENT.fdt(oti, None));
+    bench.receive(&SENT.fdt(oti, Some(md5(&content))));
     data[200..].iter().for_each(|packet| bench.receive(packet));
     bench.sync();
     assert_eq!(bench.file("fw.bin"), Some(&content[..]));
     // A complete file is not received again.
     let mut bench = bench.restart();
-    bench.receive(&SENT.fdt(oti, None));
-    assert_eq!((bench.complete.len(), bench.core.is_all_complete()), (1, true));
+    bench.receive(&SENT.fdt(oti, Some(md5(&content))));
+    assert_eq!((bench.complete.len(), bench.is_all_complete()), (1, true));
 }
 
 #[test]
@@ -378,7 +391,8 @@ fn a_removed_file_is_received_again() {
     let content = octets(100);
     let oti = raptorq(100, 1);
     let mut bench = Bench::new();
-    let session = [vec![SENT.fdt(oti, None)], SENT.data(&content, oti, 0..9)].concat();
+    let session =
+        [vec![SENT.fdt(oti, Some(md5(&content)))], SENT.data(&content, oti, 0..9)].concat();
     session.iter().for_each(|packet| bench.receive(packet));
     bench.sync();
     bench.disk.files.clear();
@@ -394,7 +408,7 @@ fn a_removed_incomplete_file_is_assembled_anew() {
     let oti = raptorq(3000, 4);
     let data = SENT.data(&content, oti, 0..60);
     let mut bench = Bench::new();
-    bench.receive(&SENT.fdt(oti, None));
+    bench.receive(&SENT.fdt(oti, Some(md5(&content))));
     // Three blocks are decoded, the fourth is not.
     let without_last = data
         .iter()
@@ -404,7 +418,7 @@ fn a_removed_incomplete_file_is_assembled_anew() {
     assert_eq!(bench.core.files().next().unwrap().blocks_done, 3);
     bench.disk.parts.clear();
     let mut bench = bench.restart();
-    bench.receive(&SENT.fdt(oti, None));
+    bench.receive(&SENT.fdt(oti, Some(md5(&content))));
     // Symbols whose slots were not used again are still stored; the others are received again.
     data.iter().for_each(|packet| bench.receive(packet));
     bench.sync();
@@ -428,7 +442,7 @@ fn an_empty_file_is_complete_as_soon_as_it_is_described() {
         let fdt = SENT.instance(0, entry);
         bench.receive(&fdt);
         assert_eq!(bench.file("empty.bin"), Some(&[][..]));
-        assert!(bench.core.is_all_complete());
+        assert!(bench.is_all_complete());
         let report = bench.core.files().next().unwrap();
         assert_eq!((report.length, report.blocks, report.symbols_needed), (0, 0, 0));
         assert_eq!((report.state, report.problem), ("complete", None));
@@ -452,7 +466,7 @@ fn a_wrong_digest_ends_after_a_second_try_until_the_file_is_described_otherwise(
         assert_eq!(bench.core.stats().wrong_digest, round.min(2));
     }
     assert_eq!(bench.file("fw.bin"), None);
-    assert!(bench.core.is_all_settled() && !bench.core.is_all_complete());
+    assert_eq!(bench.standing(), Standing::Refused);
     assert!(bench.disk.records.is_empty() && bench.disk.logs.is_empty());
     let report = bench.core.files().next().unwrap();
     assert_eq!(report.state, "failed");
@@ -462,13 +476,13 @@ fn a_wrong_digest_ends_after_a_second_try_until_the_file_is_described_otherwise(
     let with = |digest| FileEntry { content_md5: Some(digest), ..entry.clone() };
     bench.receive(&SENT.instance(1, with([7; 16])));
     packets.iter().for_each(|packet| bench.receive(packet));
-    assert!(bench.core.is_all_settled());
+    assert_eq!(bench.standing(), Standing::Refused);
     bench.receive(&SENT.instance(2, with(md5(&content))));
-    assert!(!bench.core.is_all_settled());
+    assert_eq!(bench.standing(), Standing::Open);
     packets.iter().for_each(|packet| bench.receive(packet));
     bench.sync();
     assert_eq!(bench.file("fw.bin"), Some(&content[..]));
-    assert!(bench.core.is_all_complete());
+    assert!(bench.is_all_complete());
 }
 
 #[test]
@@ -499,7 +513,9 @@ fn a_known_content_encoding_is_decoded_and_an_unknown_one_reported() {
     assert_eq!(report.state, "complete");
     assert!(report.problem.unwrap().contains("\"br\" is not known: stored as sent"));
     let identity = UnsignedIdentity { source: SENDER.into(), tsi: Tsi(7), toi: Toi(1) };
-    let layout = ObjectLayout::unsigned(&identity, oti, unknown).unwrap();
+    let location = UnsignedDescription::location_hash("a");
+    let described = UnsignedDescription { length: 400, md5: None, generation: 0, location };
+    let layout = ObjectLayout::unsigned(&identity, &described, oti, unknown).unwrap();
     let huge = entry("gzip", Some(limits.file_bytes + 1));
     assert!(beyond(&limits, &layout, &huge).unwrap().contains("octets"));
 }
@@ -569,7 +585,9 @@ fn a_dissected_session_shows_missing_symbols() {
 }
 
 mod bench;
+mod contents;
 mod deliveries;
 mod foreign;
 mod hostile;
 mod orders;
+mod sessions;

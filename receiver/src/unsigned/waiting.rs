@@ -1,25 +1,48 @@
 //! Packets that wait for their FDT, for FEC parameters or for the disk, in bounded memory.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::{
+    collections::{BTreeMap, VecDeque},
+    net::IpAddr,
+    time::Duration,
+};
 
+use proto::{
+    ids::{Toi, Tsi},
+    time::Mono,
+};
+
+use super::announced::SILENT_AFTER;
 use crate::store::UnsignedIdentity;
 
 /// Objects with waiting packets, at most.
-const MAX_OBJECTS: usize = 256;
+const MAX_OBJECTS: usize = 4096;
 
 /// Cost of a waiting packet besides its octets.
 const OVERHEAD: usize = 64;
 
+/// The content of an object for which packets wait.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum For {
+    /// The one that is described, or will be.
+    This,
+    /// Another one perhaps: its description decides.
+    Next,
+}
+
 /// Waiting packets by object.
 #[derive(Debug)]
 pub struct Waiting {
-    queues: BTreeMap<UnsignedIdentity, Queue>,
+    queues: BTreeMap<(UnsignedIdentity, For), Queue>,
     bytes: usize,
     limit: usize,
 }
 
 #[derive(Debug, Default)]
 struct Queue {
+    /// Time of the last packet.
+    last: Mono,
+    /// Packets that came before a pause: they may be of another content than those after it.
+    stale: usize,
     packets: VecDeque<Vec<u8>>,
     bytes: usize,
 }
@@ -35,7 +58,8 @@ impl Waiting {
     /// The oldest packets of the object with the most octets go first, so that a flood drops its
     /// own.
     // spec: rfc6726 3.2 (objects without an entry are stored within limits)
-    pub fn push(&mut self, object: UnsignedIdentity, packet: &[u8]) -> u64 {
+    pub fn push(&mut self, now: Mono, object: UnsignedIdentity, of: For, packet: &[u8]) -> u64 {
+        let object = (object, of);
         let is_new = !self.queues.contains_key(&object);
         if packet.len() + OVERHEAD > self.limit || (is_new && self.queues.len() >= MAX_OBJECTS) {
             return 1;
@@ -45,6 +69,10 @@ impl Waiting {
             dropped += 1;
         }
         let queue = self.queues.entry(object).or_default();
+        if now.since(queue.last) >= SILENT_AFTER {
+            queue.stale = queue.packets.len();
+        }
+        queue.last = now;
         queue.packets.push_back(packet.to_vec());
         queue.bytes += packet.len() + OVERHEAD;
         self.bytes += packet.len() + OVERHEAD;
@@ -52,15 +80,74 @@ impl Waiting {
     }
 
     /// Removes all packets of an object, in the order of their arrival.
-    pub fn take(&mut self, object: &UnsignedIdentity) -> VecDeque<Vec<u8>> {
-        let queue = self.queues.remove(object).unwrap_or_default();
+    pub fn take(&mut self, object: &UnsignedIdentity, of: For) -> VecDeque<Vec<u8>> {
+        let queue = self.queues.remove(&(*object, of)).unwrap_or_default();
         self.bytes -= queue.bytes;
         queue.packets
     }
 
+    /// Returns how many packets wait for the described content of an object.
+    #[must_use]
+    pub fn len_of(&self, object: &UnsignedIdentity) -> usize {
+        self.queues.get(&(*object, For::This)).map_or(0, |queue| queue.packets.len())
+    }
+
+    /// Drops the packets of an object that may be of another content than one whose symbols come
+    /// now; returns their number.
+    pub fn drop_stale(&mut self, now: Mono, object: &UnsignedIdentity, of: For) -> u64 {
+        let Some(queue) = self.queues.get_mut(&(*object, of)) else { return 0 };
+        if now.since(queue.last) >= SILENT_AFTER {
+            queue.stale = queue.packets.len();
+        }
+        let stale = std::mem::take(&mut queue.stale);
+        let octets: usize =
+            queue.packets.drain(..stale).map(|packet| packet.len() + OVERHEAD).sum();
+        queue.bytes -= octets;
+        self.bytes -= octets;
+        if queue.packets.is_empty() {
+            self.queues.remove(&(*object, of));
+        }
+        u64::try_from(stale).unwrap_or(u64::MAX)
+    }
+
+    /// Puts packets back that were taken for the described content, in front of those that came
+    /// since.
+    pub fn put_back(&mut self, now: Mono, object: UnsignedIdentity, packets: VecDeque<Vec<u8>>) {
+        if packets.is_empty() {
+            return;
+        }
+        let octets: usize = packets.iter().map(|packet| packet.len() + OVERHEAD).sum();
+        let queue = self.queues.entry((object, For::This)).or_default();
+        let since = std::mem::replace(&mut queue.packets, packets);
+        queue.packets.extend(since);
+        queue.bytes += octets;
+        queue.last = queue.last.max(now);
+        self.bytes += octets;
+    }
+
+    /// Returns whether packets arrived in the last `span` for an object of which `is_unknown`
+    /// holds.
+    pub fn has_lately(
+        &self,
+        now: Mono,
+        span: Duration,
+        is_unknown: impl Fn(&UnsignedIdentity) -> bool,
+    ) -> bool {
+        self.queues.iter().any(|((of, _), queue)| now.since(queue.last) < span && is_unknown(of))
+    }
+
+    /// Returns the objects of a session with packets that wait for a decision.
+    #[must_use]
+    pub fn undecided(&self, source: IpAddr, tsi: Tsi) -> Vec<UnsignedIdentity> {
+        let first = UnsignedIdentity { source, tsi, toi: Toi(0) };
+        let last = UnsignedIdentity { toi: Toi(u128::MAX), ..first };
+        let queues = self.queues.range((first, For::This)..=(last, For::Next));
+        queues.filter(|((_, of), _)| *of == For::Next).map(|((of, _), _)| *of).collect()
+    }
+
     /// Returns the objects with waiting packets.
     pub fn objects(&self) -> impl Iterator<Item = &UnsignedIdentity> {
-        self.queues.keys()
+        self.queues.keys().map(|(of, _)| of)
     }
 
     /// Returns the number of waiting packets.
@@ -80,6 +167,7 @@ impl Waiting {
         let Some(object) = largest.map(|(object, _)| *object) else { return false };
         let Some(queue) = self.queues.get_mut(&object) else { return false };
         if let Some(packet) = queue.packets.pop_front() {
+            queue.stale = queue.stale.saturating_sub(1);
             queue.bytes -= packet.len() + OVERHEAD;
             self.bytes -= packet.len() + OVERHEAD;
         }
@@ -92,8 +180,6 @@ impl Waiting {
 
 #[cfg(test)]
 mod tests {
-    use proto::ids::{Toi, Tsi};
-
     use super::*;
 
     fn object(toi: u128) -> UnsignedIdentity {
@@ -104,12 +190,13 @@ mod tests {
     #[test]
     fn a_flood_drops_its_own_packets() {
         let mut waiting = Waiting::new(10 * (100 + OVERHEAD));
-        assert_eq!(waiting.push(object(1), &[1; 100]), 0);
-        assert_eq!(waiting.push(object(1), &[2; 100]), 0);
-        let dropped: u64 = (0..100).map(|_| waiting.push(object(2), &[9; 100])).sum();
+        assert_eq!(waiting.push(Mono(0), object(1), For::This, &[1; 100]), 0);
+        assert_eq!(waiting.push(Mono(0), object(1), For::This, &[2; 100]), 0);
+        let dropped: u64 =
+            (0..100).map(|_| waiting.push(Mono(0), object(2), For::This, &[9; 100])).sum();
         assert_eq!((dropped, waiting.len()), (92, 10));
-        assert_eq!(waiting.take(&object(1)), [vec![1; 100], vec![2; 100]]);
-        assert_eq!(waiting.take(&object(2)).len(), 8);
+        assert_eq!(waiting.take(&object(1), For::This), [vec![1; 100], vec![2; 100]]);
+        assert_eq!(waiting.take(&object(2), For::This).len(), 8);
         assert!(waiting.is_empty() && waiting.bytes == 0);
     }
 
@@ -117,10 +204,10 @@ mod tests {
     #[test]
     fn objects_and_sizes_are_limited() {
         let mut waiting = Waiting::new(1 << 20);
-        for toi in 0..256 {
-            assert_eq!(waiting.push(object(toi), b"x"), 0);
+        for toi in 0..4096 {
+            assert_eq!(waiting.push(Mono(0), object(toi), For::This, b"x"), 0);
         }
-        assert_eq!(waiting.push(object(256), b"x"), 1);
-        assert_eq!(waiting.push(object(1), &vec![0; 2 << 20]), 1);
+        assert_eq!(waiting.push(Mono(0), object(4096), For::This, b"x"), 1);
+        assert_eq!(waiting.push(Mono(0), object(1), For::This, &vec![0; 2 << 20]), 1);
     }
 }

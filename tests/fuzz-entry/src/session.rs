@@ -4,6 +4,7 @@ use std::{collections::BTreeMap, io, net::IpAddr, time::Duration};
 
 use proto::{
     crypto::{Hash16, sha256},
+    fec::ENCODING_ID_RAPTORQ,
     fixtures::{packet::packet, unsigned},
     flute::{
         alc::PayloadId,
@@ -34,7 +35,7 @@ const ALL: u8 = 7;
 
 /// Least memory of a packet that waits.
 const WAITING_OVERHEAD: usize = 64;
-/// Entries of a session at most.
+/// Entries of a session in an input, at most.
 const ENTRIES: usize = 256;
 /// Datagrams after which an input is over: a hang is one that takes long, not that there are many.
 const DATAGRAMS: u64 = 512;
@@ -265,6 +266,9 @@ impl Bench {
                 };
                 core.handle_finished(now, key, outcome);
             }
+            Output::VerifyKept(layout, _) => {
+                core.handle_finished(now, layout.object_key(), Err(FinishProblem::WrongDigest));
+            }
             Output::RemoveObject(layout) => {
                 disk.slots.retain(|(key, _, _), _| *key != layout.object_key());
                 disk.parts.remove(&layout.object_key());
@@ -305,7 +309,8 @@ impl Bench {
 fn check_layout(limits: &Limits, layout: &ObjectLayout) {
     assert!(layout.image_bytes() <= limits.file_bytes);
     let largest = u64::from(layout.oti().partition().largest());
-    assert!(largest * u64::from(layout.oti().symbol_size()) <= limits.block_bytes);
+    let is_coded = layout.oti().encoding_id() == ENCODING_ID_RAPTORQ;
+    assert!(!is_coded || largest * u64::from(layout.oti().symbol_size()) <= limits.block_bytes);
     match layout.content() {
         Content::File(file) => {
             let odd = |c: char| matches!(c, '/' | '\\' | '\0') || c.is_control();

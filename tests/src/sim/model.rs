@@ -110,6 +110,7 @@ impl Model {
             | StorageCommand::RemoveFile(_)
             | StorageCommand::Decode(_)
             | StorageCommand::VerifyImage(_)
+            | StorageCommand::VerifyKept(..)
             | StorageCommand::Reserve(..)
             | StorageCommand::Drop(_)
             | StorageCommand::Discard(_)

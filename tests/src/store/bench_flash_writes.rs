@@ -401,6 +401,7 @@ impl Device {
             | StorageCommand::WriteOptionalFile(..)
             | StorageCommand::RemoveFile(_)
             | StorageCommand::VerifyImage(_)
+            | StorageCommand::VerifyKept(..)
             | StorageCommand::Reserve(..)
             | StorageCommand::Drop(_)
             | StorageCommand::Discard(_)

@@ -124,7 +124,8 @@ impl Ledger {
             | StorageCommand::WriteOptionalFile(..)
             | StorageCommand::RemoveFile(_)
             | StorageCommand::Decode(_)
-            | StorageCommand::VerifyImage(_) => {}
+            | StorageCommand::VerifyImage(_)
+            | StorageCommand::VerifyKept(..) => {}
         }
     }
 

@@ -4,7 +4,7 @@ use proto::{
     crypto::{Hash16, sha256},
     fec::{
         codec::BlockEncoder as _,
-        oti::{RaptorQOti, RaptorQParameters},
+        oti::{NoCodeOti, RaptorQOti, RaptorQParameters},
         raptorq_crate::Encoder,
     },
     ids::Esi,
@@ -74,6 +74,40 @@ fn a_full_disk_is_named() {
         bench.job(0, slots).run(&mut bench.files),
         DecodeOutcome::Failed(StorageError::NoSpace { attempted })
     );
+}
+
+#[test]
+fn a_no_code_block_is_copied_in_pieces_whatever_the_order_of_its_records() {
+    let content: Vec<u8> = (0_u32..).map(|i| (i.pow(2) >> 3).to_le_bytes()[0]).take(635).collect();
+    let oti = Oti::NoCode(NoCodeOti::new(635, 64, 10).unwrap());
+    let digest = sha256(&[&content]);
+    let layout = ObjectLayout::new(Hash16([1; 16]), digest, oti);
+    let mut files = Memory { slot_size: layout.slot_size(), ..Memory::default() };
+    let mut slots = Vec::new();
+    for (at, esi) in (0..).zip([7, 3, 9, 0, 1, 2, 8, 5, 4, 6]) {
+        let mut symbol = content.chunks(64).nth(esi).unwrap().to_vec();
+        symbol.resize(64, 0);
+        let (sbn, esi) = (Sbn(0), Esi(u32::try_from(esi).unwrap()));
+        let mut record = Vec::new();
+        layout.emit_slot(&mut record, sbn, esi, layout.tag(sbn, esi, &symbol), &symbol);
+        let slot = SlotAddress { file: 0, index: at };
+        files.slots.insert(slot, record);
+        slots.push(slot);
+    }
+    let place = layout.block_place(Sbn(0)).unwrap();
+    let job = DecodeJob { layout, sbn: Sbn(0), slots };
+    assert_eq!(job.run_in_pieces(&mut files, place, 200), DecodeOutcome::Done);
+    let offsets: Vec<_> = files.written.iter().map(|(place, _)| place.offset).collect();
+    assert_eq!(offsets, [0, 192, 384, 576]);
+    let written: Vec<u8> = files.written.iter().flat_map(|(_, piece)| piece.clone()).collect();
+    assert_eq!(written, content);
+
+    files.slots.get_mut(&job.slots[4]).unwrap()[90] ^= 1;
+    let lost = DecodeOutcome::LostSlots(vec![job.slots[4]]);
+    assert_eq!(job.run_in_pieces(&mut files, place, 200), lost);
+    let short = DecodeJob { slots: job.slots[..9].to_vec(), ..job.clone() };
+    files.slots.get_mut(&job.slots[4]).unwrap()[90] ^= 1;
+    assert_eq!(short.run_in_pieces(&mut files, place, 200), DecodeOutcome::NeedsMore);
 }
 
 struct Bench {

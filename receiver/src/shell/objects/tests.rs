@@ -14,7 +14,7 @@ use tempfile::TempDir;
 use super::*;
 use crate::{
     shell::{clock::Clock, disk::RealDisk},
-    store::{Encoded, UnsignedIdentity},
+    store::{Encoded, UnsignedDescription, UnsignedIdentity},
 };
 
 #[test]
@@ -253,7 +253,9 @@ fn sent(octets: &[u8], md5: Option<[u8; 16]>, length: Option<u64>) -> (TempDir, 
         }),
         is_empty: false,
     };
-    let layout = ObjectLayout::unsigned(&identity, oti, content).unwrap();
+    let location = UnsignedDescription::location_hash("page.html");
+    let described = UnsignedDescription { length: transfer_length, md5, generation: 0, location };
+    let layout = ObjectLayout::unsigned(&identity, &described, oti, content).unwrap();
     fs::create_dir_all(&objects).unwrap();
     ObjectDirectory::open(&disk(), &objects, layout.clone()).unwrap();
     let mut files = DecodeFiles::new(disk(), &objects, layout);
@@ -308,6 +310,7 @@ fn an_encoded_file_that_is_not_what_was_said_keeps_its_provisional_name() {
         let (out, files) = sent(octets, md5, length);
         let outcome = format!("{:?}", files.finish());
         assert!(outcome.contains(word), "{outcome}");
-        assert_eq!(names(out.path()), [".listen", "page.html.part"], "{word}");
+        let part = UnsignedContent::part_name("page.html", &files.layout.directory_name());
+        assert_eq!(names(out.path()), [".listen".to_owned(), part], "{word}");
     }
 }

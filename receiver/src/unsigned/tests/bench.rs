@@ -45,22 +45,40 @@ impl Bench {
     }
 
     pub(super) fn with(limits: Limits, disk: Disk) -> Self {
-        let found = Found {
+        Self::resume(limits, disk, Undigested::Anew)
+    }
+
+    /// Starts on a disk as the shell does: without what no run goes on with.
+    pub(super) fn resume(limits: Limits, mut disk: Disk, undigested: Undigested) -> Self {
+        let mut found = Found {
             records: disk.records.values().filter_map(|octets| Record::parse(octets)).collect(),
-            files: disk.files.keys().cloned().collect(),
+            files: disk.files.keys().chain(disk.parts.keys()).cloned().collect(),
             stored: disk.logs.keys().map(|(name, _)| name.clone()).collect(),
+            undigested,
         };
+        let left = found.take_leftovers();
+        disk.logs.retain(|(name, _), _| !left.directories.contains(name));
+        disk.parts.retain(|name, _| !left.parts.contains(name));
+        disk.records.retain(|name, _| !left.records.contains(name));
         let core = UnsignedReceiver::new(limits, Filter::default(), found);
         Self { core, disk, complete: Vec::new(), elapsed: Duration::ZERO, is_full: false }
     }
 
     pub(super) fn now(&self) -> Now {
-        Now { mono: now().mono + self.elapsed, ..now() }
+        Now { mono: now().mono + self.elapsed, utc: now().utc + self.elapsed }
     }
 
     /// Restarts the core on the same disk.
     pub(super) fn restart(self) -> Self {
         Self::on(self.disk)
+    }
+
+    pub(super) fn standing(&self) -> Standing {
+        self.core.standing(self.now())
+    }
+
+    pub(super) fn is_all_complete(&self) -> bool {
+        self.standing() == Standing::Complete
     }
 
     pub(super) fn receive(&mut self, packet: &[u8]) {
@@ -102,7 +120,7 @@ impl Bench {
             Output::DiscardObject(layout) => {
                 let directory = layout.directory_name();
                 self.disk.logs.retain(|(of, _), _| *of != directory);
-                self.disk.parts.remove(&name(&layout));
+                self.disk.parts.remove(&part(&layout));
                 self.disk.layouts.remove(&layout.object_key());
                 Answer::Discarded(layout.object_key())
             }
@@ -130,6 +148,14 @@ impl Bench {
             }
             Output::VerifyFile(layout) => {
                 Answer::Finished(layout.object_key(), self.verify(&layout))
+            }
+            Output::VerifyKept(layout, expected) => {
+                let found = self.disk.files.get(&name(&layout)).map(|octets| sha256(&[octets]));
+                let outcome = match found {
+                    Some(found) if found == expected => Ok(found),
+                    Some(_) | None => Err(FinishProblem::WrongDigest),
+                };
+                Answer::Finished(layout.object_key(), outcome)
             }
             Output::RemoveObject(layout) => {
                 let directory = layout.directory_name();
@@ -161,21 +187,21 @@ impl Bench {
     }
 
     fn verify(&mut self, layout: &ObjectLayout) -> Result<Digest, FinishProblem> {
-        let name = name(layout);
-        let octets = self.disk.parts[&name].clone();
+        let (name, part) = (name(layout), part(layout));
+        let octets = self.disk.parts[&part].clone();
         let Content::File(file) = layout.content() else { unreachable!() };
         if file.md5.is_some_and(|expected| expected != md5(&octets)) {
             return Err(FinishProblem::WrongDigest);
         }
         let digest = sha256(&[&octets]);
-        self.disk.parts.remove(&name);
+        self.disk.parts.remove(&part);
         self.disk.files.insert(name, octets);
         Ok(digest)
     }
 
     fn open(&mut self, layout: &ObjectLayout) -> Recovered {
-        let image_made = !self.disk.parts.contains_key(&name(layout));
-        self.disk.parts.entry(name(layout)).or_default();
+        let image_made = !self.disk.parts.contains_key(&part(layout));
+        self.disk.parts.entry(part(layout)).or_default();
         self.disk.layouts.insert(layout.object_key(), layout.clone());
         let mut recovery = Recovery::new(layout);
         for file in 0..layout.files() {
@@ -227,6 +253,10 @@ fn name(layout: &ObjectLayout) -> String {
     }
 }
 
+fn part(layout: &ObjectLayout) -> String {
+    UnsignedContent::part_name(&name(layout), &layout.directory_name())
+}
+
 struct DiskFiles<'a> {
     disk: &'a mut Disk,
     layout: ObjectLayout,
@@ -241,7 +271,7 @@ impl BlockFiles for DiskFiles<'_> {
     }
 
     fn write_block(&mut self, place: BlockPlace, octets: &[u8]) -> io::Result<()> {
-        let part = self.disk.parts.get_mut(&name(&self.layout)).unwrap();
+        let part = self.disk.parts.get_mut(&part(&self.layout)).unwrap();
         let at = usize::try_from(place.offset).unwrap();
         part.resize(part.len().max(at + octets.len()), 0);
         part[at..at + octets.len()].copy_from_slice(octets);

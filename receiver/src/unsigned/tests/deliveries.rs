@@ -148,7 +148,7 @@ impl Delivery {
         for number in 0..PASSES {
             for packet in sender.pass(&self.content, number) {
                 self.send(packet);
-                if self.bench.core.is_all_complete() {
+                if self.bench.is_all_complete() {
                     assert_eq!(self.bench.file("fw.bin"), Some(&self.content[..]));
                     return None;
                 }
@@ -247,7 +247,7 @@ impl Delivery {
             let others = self.commands.iter().position(|it| !matches!(it, Output::Reserve(..)));
             let Some(output) = self.commands.remove(others.unwrap_or(0)) else { return };
             let longest = match &output {
-                Output::Decode(_) | Output::VerifyFile(_) => {
+                Output::Decode(_) | Output::VerifyFile(_) | Output::VerifyKept(..) => {
                     self.jobs.push_back(output);
                     continue;
                 }

@@ -45,9 +45,9 @@ fn a_file_beside_an_entry_that_cannot_be_read_arrives_and_the_entry_is_named() {
     let named = oddities(&bench);
     assert!(named[0].contains("TOI 2 is skipped: Content-MD5"), "{named:?}");
     // Something is announced that cannot be received: that is no completion.
-    assert!(!bench.core.is_all_complete() && bench.core.is_all_settled());
+    assert_eq!(bench.standing(), Standing::Refused);
     bench.receive(&table(1, &entries(GOOD)));
-    assert!(bench.core.is_all_complete());
+    assert!(bench.is_all_complete());
 }
 
 // test: rfc6726 5

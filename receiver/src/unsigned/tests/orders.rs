@@ -73,7 +73,7 @@ fn receive(order: &str, packets: &[Vec<u8>], sessions: &[&Session]) {
     }
     let UnsignedStats { dropped, evicted, sessions_evicted, invalid, .. } = bench.core.stats();
     assert_eq!((dropped, evicted, sessions_evicted, invalid), (0, 0, 0, 0), "{order}");
-    assert!(bench.core.is_all_complete() && bench.core.waiting() == 0, "{order}");
+    assert!(bench.is_all_complete() && bench.core.waiting() == 0, "{order}");
 }
 
 /// Returns the packets in an order that `seed` chooses.

@@ -1,0 +1,333 @@
+//! A file that FDT instances of a session describe: its content, and the versions of it.
+
+use std::{
+    cmp::Ordering,
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
+
+use proto::{
+    flute::fdt::{FileEntry, store::is_newer},
+    ids::Toi,
+    time::Utc,
+};
+
+/// Time without a symbol after which a file, or a session, is silent: another description of it
+/// begins another content.
+pub(super) const SILENT_AFTER: Duration = Duration::from_secs(10);
+
+/// Progress of a file's reception.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Progress {
+    /// Nothing of it is stored.
+    None,
+    /// Symbols came lately, or it is being verified.
+    Active,
+    /// No symbol came for [`SILENT_AFTER`].
+    Silent,
+    /// It is complete.
+    Finished,
+    /// It did not match its description.
+    Refused,
+}
+
+/// A described file.
+#[derive(Debug)]
+pub(super) struct Announced {
+    entry: FileEntry,
+    /// Number of its content, counted up in a run; 0 with a digest.
+    generation: u32,
+    /// Number of its next content without a digest.
+    next: u32,
+    /// Expiry of the last instance that describes it.
+    until: Utc,
+    /// The latest instance that describes it.
+    issue: Issue,
+    /// Set when no instance of the session that has its name now has described it.
+    is_former: bool,
+    /// The object with a newer version of the file.
+    superseded_by: Option<Toi>,
+    /// Another description, while symbols of this one came lately.
+    other: Option<Box<Other>>,
+}
+
+/// A description of a file by an instance.
+#[derive(Debug)]
+pub(super) struct Other {
+    pub(super) entry: FileEntry,
+    pub(super) until: Utc,
+    pub(super) issue: Issue,
+}
+
+/// Place of a description among those of a session.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Issue {
+    /// Numbers of the session under its name, and of its lists of files.
+    pub(super) session: (u32, u32),
+    /// FDT Instance ID.
+    pub(super) id: u32,
+    /// Place in the instance.
+    pub(super) place: u32,
+}
+
+/// The effect of a description. What waited for another one than this is of no use any more.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Update {
+    /// The content is the same.
+    GoesOn,
+    /// The content is the same, and another one was expected.
+    GoesOnAnew,
+    /// Another content begins.
+    Begins,
+    /// Another content begins than the one that was expected.
+    BeginsAnew,
+    /// Another content begins when symbols of this one no longer come.
+    Waits,
+    /// The same, and it is another one than was expected.
+    WaitsAnew,
+}
+
+/// Compares two places; the greater one is the newer.
+// spec: rfc6726 3.4.2 (of two objects with one location that of the higher id is newer)
+fn compare(one: &Issue, other: &Issue) -> Ordering {
+    let by_id = match (is_newer(one.id, other.id), is_newer(other.id, one.id)) {
+        (true, _) => Ordering::Greater,
+        (_, true) => Ordering::Less,
+        (false, false) => one.place.cmp(&other.place),
+    };
+    one.session.cmp(&other.session).then(by_id)
+}
+
+impl Announced {
+    /// Starts with the first description of a file.
+    pub(super) fn new(Other { entry, until, issue }: Other, first_generation: u32) -> Self {
+        let mut file = Self {
+            entry,
+            generation: 0,
+            next: first_generation,
+            until,
+            issue,
+            is_former: false,
+            superseded_by: None,
+            other: None,
+        };
+        file.count_content();
+        file
+    }
+
+    /// Returns its entry.
+    pub(super) const fn entry(&self) -> &FileEntry {
+        &self.entry
+    }
+
+    /// Returns the number of its content.
+    pub(super) const fn generation(&self) -> u32 {
+        self.generation
+    }
+
+    /// Returns the object with a newer version of the file.
+    pub(super) const fn superseded_by(&self) -> Option<Toi> {
+        self.superseded_by
+    }
+
+    /// Returns whether its session is over, and no instance of the next one has described it.
+    pub(super) const fn is_former(&self) -> bool {
+        self.is_former
+    }
+
+    /// Returns whether the latest instance describes it otherwise.
+    pub(super) const fn is_contradicted(&self) -> bool {
+        self.other.is_some()
+    }
+
+    /// Returns whether nothing describes what arrives of it: its session is over, or its
+    /// description has expired.
+    // spec: rfc6726 3.3 (an expired instance does not describe packets that arrive later)
+    pub(super) fn has_ended(&self, now: Utc) -> bool {
+        self.is_former || self.until <= now
+    }
+
+    /// Takes another description of the file.
+    pub(super) fn update(&mut self, now: Utc, offered: Other, progress: Progress) -> Update {
+        let has_ended = self.has_ended(now);
+        // An entry may leave out what an earlier one states, as long as the file is the same.
+        let is_anew = has_ended || progress == Progress::Refused;
+        let differs = differ(&self.entry, &offered.entry)
+            || is_anew && self.entry.content_md5 != offered.entry.content_md5;
+        // Without a digest nothing tells whether it is the same content after the end.
+        let is_open = has_ended && self.entry.content_md5.is_none();
+        if differs || is_open {
+            if progress == Progress::Active && differs {
+                let before = self.other.replace(Box::new(offered));
+                let other = self.other.as_ref();
+                let is_same = before.zip(other).is_none_or(|(before, other)| {
+                    !differ(&before.entry, &other.entry) && !differ(&other.entry, &before.entry)
+                });
+                return if is_same { Update::Waits } else { Update::WaitsAnew };
+            }
+            if progress != Progress::Active {
+                let is_awaited = self.other.as_ref().is_none_or(|other| {
+                    !differ(&other.entry, &offered.entry) && !differ(&offered.entry, &other.entry)
+                });
+                self.begin(offered);
+                return if is_awaited { Update::Begins } else { Update::BeginsAnew };
+            }
+        }
+        let was_contradicted = self.other.take().is_some();
+        let is_later = compare(&offered.issue, &self.issue) == Ordering::Greater;
+        if has_ended || is_later {
+            self.issue = offered.issue;
+        }
+        self.until = if self.is_former { offered.until } else { offered.until.max(self.until) };
+        self.is_former = false;
+        if was_contradicted { Update::GoesOnAnew } else { Update::GoesOn }
+    }
+
+    /// Takes the waiting description, if there is one.
+    pub(super) fn adopt(&mut self) -> bool {
+        let other = self.other.take();
+        other.map(|other| self.begin(*other)).is_some()
+    }
+
+    fn begin(&mut self, Other { entry, until, issue }: Other) {
+        (self.entry, self.until, self.issue) = (entry, until, issue);
+        (self.is_former, self.other) = (false, None);
+        self.count_content();
+    }
+
+    fn count_content(&mut self) {
+        self.generation = 0;
+        if self.entry.content_md5.is_none() {
+            self.generation = self.next;
+            self.next += 1;
+        }
+    }
+
+    /// Returns about how many octets of memory it takes.
+    pub(super) fn bytes(&self) -> usize {
+        Self::needs(&self.entry) + self.other.as_ref().map_or(0, |other| other.entry.bytes())
+    }
+
+    /// Returns about how many octets an entry takes.
+    pub(super) fn needs(entry: &FileEntry) -> usize {
+        size_of::<Self>() - size_of::<FileEntry>() + entry.bytes()
+    }
+}
+
+/// Returns whether two entries of one TOI describe different contents: what both state differs, or
+/// the later one states a digest.
+fn differ(known: &FileEntry, later: &FileEntry) -> bool {
+    fn both<T: PartialEq>(known: Option<T>, later: Option<T>) -> bool {
+        known.zip(later).is_some_and(|(known, later)| known != later)
+    }
+    known.content_location != later.content_location
+        || both(known.transferred(), later.transferred())
+        || both(known.content_length, later.content_length)
+        || both(known.encoding_id, later.encoding_id)
+        || both(known.oti, later.oti)
+        || known.content_encoding != later.content_encoding
+        || later.content_md5.is_some() && known.content_md5 != later.content_md5
+}
+
+/// The described files of a session.
+#[derive(Debug, Default)]
+pub(super) struct Catalogue {
+    files: BTreeMap<Toi, Announced>,
+    /// The objects of each location.
+    versions: BTreeMap<String, BTreeSet<Toi>>,
+    /// About how many octets of memory the files take.
+    bytes: usize,
+}
+
+impl Catalogue {
+    /// Returns the files.
+    pub(super) const fn files(&self) -> &BTreeMap<Toi, Announced> {
+        &self.files
+    }
+
+    /// Returns about how many octets of memory the files take.
+    pub(super) const fn bytes(&self) -> usize {
+        self.bytes
+    }
+
+    /// Adds a file.
+    pub(super) fn insert(&mut self, offered: Other, first_generation: u32) {
+        let toi = offered.entry.toi;
+        self.remove(toi);
+        let file = Announced::new(offered, first_generation);
+        self.bytes += file.bytes();
+        let location = file.entry.content_location.clone();
+        self.files.insert(toi, file);
+        self.versions.entry(location.clone()).or_default().insert(toi);
+        self.rank(&location);
+    }
+
+    /// Removes a file; returns its octets.
+    pub(super) fn remove(&mut self, toi: Toi) -> usize {
+        let Some(file) = self.files.remove(&toi) else { return 0 };
+        self.bytes -= file.bytes();
+        self.leave_location(toi, &file.entry.content_location);
+        file.bytes()
+    }
+
+    /// Changes a file.
+    pub(super) fn change<R>(
+        &mut self,
+        toi: Toi,
+        change: impl FnOnce(&mut Announced) -> R,
+    ) -> Option<R> {
+        let file = self.files.get_mut(&toi)?;
+        let (before, location) = (file.bytes(), file.entry.content_location.clone());
+        let changed = change(file);
+        self.bytes = self.bytes - before + file.bytes();
+        let now = file.entry.content_location.clone();
+        if now != location {
+            self.leave_location(toi, &location);
+            self.versions.entry(now.clone()).or_default().insert(toi);
+        }
+        self.rank(&now);
+        Some(changed)
+    }
+
+    /// Handles the end of the session that described all of them.
+    pub(super) fn leave(&mut self) {
+        self.files.values_mut().for_each(|file| file.is_former = true);
+    }
+
+    /// Returns the objects with an older version of the file that an object carries.
+    pub(super) fn older(&self, toi: Toi) -> Vec<Toi> {
+        let location = self.files.get(&toi).map(|file| &file.entry.content_location);
+        let versions = location.and_then(|location| self.versions.get(location));
+        let by = |toi: &Toi| self.files.get(toi).and_then(|file| file.superseded_by);
+        let older = versions.into_iter().flatten().filter(|older| by(older) == Some(toi));
+        older.copied().collect()
+    }
+
+    fn leave_location(&mut self, toi: Toi, location: &str) {
+        if let Some(versions) = self.versions.get_mut(location) {
+            versions.remove(&toi);
+            if versions.is_empty() {
+                self.versions.remove(location);
+            }
+        }
+        self.rank(location);
+    }
+
+    /// Sets which object has the newest version of a location.
+    fn rank(&mut self, location: &str) {
+        let Some(versions) = self.versions.get(location) else { return };
+        let issue = |toi: &Toi| self.files.get(toi).map(|file| (file.issue, *toi));
+        let newest = versions.iter().filter_map(issue).reduce(|newest, other| {
+            match compare(&other.0, &newest.0) {
+                Ordering::Greater => other,
+                Ordering::Equal | Ordering::Less => newest,
+            }
+        });
+        let Some((_, newest)) = newest else { return };
+        for toi in versions {
+            if let Some(file) = self.files.get_mut(toi) {
+                file.superseded_by = Some(newest).filter(|newest| newest != toi);
+            }
+        }
+    }
+}
