@@ -18,6 +18,7 @@ pub mod campaign_transitions;
 pub mod campaigns;
 pub mod components;
 pub mod devices;
+pub mod enrolment;
 pub mod message_handler;
 pub mod policy;
 pub mod status;

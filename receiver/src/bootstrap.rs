@@ -109,8 +109,10 @@ pub struct Account {
     pub url: String,
     /// The server's identifier.
     pub server_id: String,
-    /// Authentication type of both sides.
+    /// Authentication type of the device.
     pub auth: AuthKind,
+    /// Authentication type of the server.
+    pub server_auth: AuthKind,
     /// User name of the device.
     pub user: String,
     password: String,
@@ -189,6 +191,7 @@ impl BootstrapProposal {
         set("url", &account.url);
         set("server_id", &account.server_id);
         set("auth", account.auth.as_str());
+        set("server_auth", account.server_auth.as_str());
         set("user", &account.user);
         set("password", &account.password);
         set("nonce", &BASE64_STANDARD.encode(&account.nonce));
@@ -223,32 +226,44 @@ impl Account {
         let at =
             |level: &str| found.credentials.iter().find(|it| it.level.as_deref() == Some(level));
         let own = at("APPSRV").ok_or(lacks("no credentials of the device"))?;
-        let auth = match own.kind.as_deref() {
-            None => AuthKind::default(),
-            Some(kind) => AuthKind::from_account_type(kind)
-                .ok_or(lacks("the authentication type is none of BASIC, DIGEST, HMAC"))?,
-        };
+        let auth = auth_kind(own)?.unwrap_or_default();
         let user = own.name.clone().ok_or(lacks("no user name of the device"))?;
-        let password = own.secret.clone().ok_or(lacks("no password"))?;
-        let server = match at("CLIENT").and_then(|it| Some((it.secret.clone()?, it))) {
+        let password = match auth {
+            // Nothing of it is sent.
+            AuthKind::Transport => own.secret.clone().unwrap_or_default(),
+            AuthKind::Basic | AuthKind::Md5 | AuthKind::Mac => {
+                own.secret.clone().filter(|it| !it.is_empty()).ok_or(lacks("no password"))?
+            }
+        };
+        let theirs = at("CLIENT");
+        let server_auth = theirs.map(auth_kind).transpose()?.flatten().unwrap_or(auth);
+        let server = match theirs.and_then(|it| Some((it.secret.clone()?, it))) {
             None => None,
             Some((secret, it)) => Some((secret, nonce(it)?)),
         };
-        let texts = [&found.server_id, &user, &password];
-        let odd = |text: &&String| text.len() > MAX_TEXT || text.chars().any(char::is_control);
-        if texts.iter().any(|text| odd(text) || text.is_empty()) {
+        let odd = |text: &String| text.len() > MAX_TEXT || text.chars().any(char::is_control);
+        let names = [&found.server_id, &user];
+        if odd(&password) || names.into_iter().any(|text| odd(text) || text.is_empty()) {
             return Err(lacks("a name or a password is empty, too long or not plain text"));
         }
         Ok(Self {
             url,
             server_id: found.server_id.clone(),
             auth,
+            server_auth,
             user,
             password,
             nonce: nonce(own)?,
             server,
         })
     }
+}
+
+/// Returns the authentication type of credentials; `None` when they name none.
+fn auth_kind(found: &w7::Credentials) -> Result<Option<AuthKind>, BootstrapError> {
+    let unknown = "the authentication type is none of BASIC, DIGEST, HMAC, TRANSPORT";
+    let read = |kind| AuthKind::from_account_type(kind).ok_or(BootstrapError::Unusable(unknown));
+    found.kind.as_deref().map(read).transpose()
 }
 
 /// Returns the URL of an address, with its separate port, if any.

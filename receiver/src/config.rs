@@ -61,8 +61,11 @@ pub struct Server {
     pub server_id: String,
     /// `server.encoding`: encoding of DM messages, `xml` (by default) or `wbxml`.
     pub encoding: Encoding,
-    /// `server.auth`: authentication type of both sides, `basic`, `md5` (by default) or `hmac`.
+    /// `server.auth`: authentication type of the device, `basic`, `md5` (by default), `hmac` or
+    /// `transport`: its TLS certificate alone.
     pub auth: AuthKind,
+    /// `server.server_auth`: authentication type of the server; by default that of the device.
+    pub server_auth: AuthKind,
     /// `server.user`
     pub user: String,
     /// `server.password`
@@ -139,6 +142,7 @@ const FIELDS: [(&str, &[&str]); 4] = [
             "server_id",
             "encoding",
             "auth",
+            "server_auth",
             "user",
             "password",
             "nonce",
@@ -281,8 +285,17 @@ fn replace_account(table: &mut Table, account: &Table) {
 }
 
 /// The fields of `[server]` that belong to an account.
-const ACCOUNT: [&str; 8] =
-    ["url", "server_id", "auth", "user", "password", "nonce", "server_password", "server_nonce"];
+const ACCOUNT: [&str; 9] = [
+    "url",
+    "server_id",
+    "auth",
+    "server_auth",
+    "user",
+    "password",
+    "nonce",
+    "server_password",
+    "server_nonce",
+];
 
 impl Device {
     fn read<E: Fn(&str) -> Option<String>>(
@@ -302,16 +315,24 @@ impl Server {
     fn read<E: Fn(&str) -> Option<String>>(
         fields: &mut Fields<'_, E>,
     ) -> Result<Self, ConfigError> {
+        // First: the missing field that means that there is no account.
+        let url = fields.text("server.url")?;
+        let auth = fields.parsed_or("server.auth", "md5")?;
+        let secret = |fields: &mut Fields<'_, E>, name| match auth {
+            // Nothing of it is sent.
+            AuthKind::Transport => Ok(fields.find(name)?.unwrap_or_default()),
+            AuthKind::Basic | AuthKind::Md5 | AuthKind::Mac => fields.text(name),
+        };
         Ok(Self {
-            // First: the missing field that means that there is no account.
-            url: fields.text("server.url")?,
+            url,
             server_id: fields.text("server.server_id")?,
             encoding: fields.parsed_or("server.encoding", "xml")?,
-            auth: fields.parsed_or("server.auth", "md5")?,
+            auth,
+            server_auth: fields.parsed_or("server.server_auth", auth.as_str())?,
             user: fields.text("server.user")?,
-            password: Password(fields.text("server.password")?),
+            password: Password(secret(fields, "server.password")?),
             nonce: BASE64_STANDARD
-                .decode(fields.text("server.nonce")?)
+                .decode(secret(fields, "server.nonce")?)
                 .map_err(|_| invalid("server.nonce", "expected base64"))?,
             ca: fields.find("server.ca")?.map(PathBuf::from),
             certificate: match fields.find("server.certificate")? {

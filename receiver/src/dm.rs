@@ -110,7 +110,7 @@ pub struct Account {
     pub server_id: String,
     /// Encoding of the messages.
     pub encoding: Encoding,
-    /// Authentication type of both sides; a challenge may require another.
+    /// Authentication type of the device; a challenge may require another.
     pub auth: AuthKind,
     /// The user name of the device.
     pub user: String,
@@ -155,6 +155,9 @@ impl fmt::Debug for AccountChange {
 /// Credentials of the server.
 #[derive(Clone)]
 pub struct ServerProof {
+    /// Authentication type of the server: with that of the transport its password is for
+    /// notifications alone.
+    pub kind: AuthKind,
     /// Secret derived from the server's password.
     pub secret: Secret,
     /// The nonce of its first credentials.

@@ -87,6 +87,7 @@ impl Harness {
             url: URL.to_owned(),
             encoding,
             auth,
+            account: dm_bridge::app::enrolment::OwnAccount::default(),
             profile: dm_bridge::fleet::profile::Profile::default(),
             firmware_object: None,
         };
@@ -162,7 +163,8 @@ impl Harness {
     /// Sets the secret by which the device authenticates the server.
     pub(crate) fn set_server_secret(&mut self, secret: Secret) {
         let nonce = vec![6; 16];
-        self.settings.account.server = Some(ServerProof { secret, nonce });
+        let kind = self.settings.account.auth;
+        self.settings.account.server = Some(ServerProof { kind, secret, nonce });
         self.client = DmClient::new(self.settings.clone(), client::Limits::default());
     }
 
@@ -233,8 +235,14 @@ impl Harness {
         let token = post.url.split_once("s=").map(|(_, token)| token);
         let mac = post.mac.as_deref().map(|text| Mac::parse(text).unwrap());
         let mac = mac.as_ref();
-        let received =
-            InboundMessage { bytes: &post.body, message: &message, token, mac, network: None };
+        let received = InboundMessage {
+            bytes: &post.body,
+            message: &message,
+            token,
+            mac,
+            network: None,
+            certificate: None,
+        };
         let mut count = self.chance;
         let mut chance = || {
             count += 1;
@@ -280,7 +288,7 @@ impl Harness {
     /// Returns the credential of the server in the first message of a session.
     pub(crate) fn server_credential(&self) -> Option<Credential> {
         let server = self.settings.account.server.as_ref()?;
-        server.secret.credential_of(self.settings.account.auth, &server.nonce)
+        server.secret.credential_of(server.kind, &server.nonce)
     }
 
     pub(crate) fn record(&mut self, who: &str, octets: &[u8]) -> Message {
@@ -308,7 +316,9 @@ pub(crate) fn id() -> DeviceId {
 }
 
 pub(crate) fn settings((encoding, auth): (Encoding, AuthKind), printed: &toml::Table) -> Settings {
-    let printed = |field: &str| printed["server"][field].as_str().unwrap();
+    let printed = |field: &str| {
+        printed["server"].get(field).and_then(toml::Value::as_str).unwrap_or_default()
+    };
     let nonce = vec![6; 16];
     let secret = Secret::for_kind(auth, "fumocast", printed("server_password"));
     Settings {
@@ -320,13 +330,13 @@ pub(crate) fn settings((encoding, auth): (Encoding, AuthKind), printed: &toml::T
             auth,
             user: ID.to_owned(),
             secret: Secret::for_kind(auth, ID, printed("password")),
-            server: Some(ServerProof { secret, nonce }),
+            server: Some(ServerProof { kind: auth, secret, nonce }),
         },
         object: "./FwUpdate/Main".parse().unwrap(),
     }
 }
 
-fn campaign() -> Campaign {
+pub(crate) fn campaign() -> Campaign {
     let source = IpAddr::from([192, 0, 2, 1]);
     let revision = 1;
     let (opens, closes) = (Utc::from_seconds(1_000), Utc::from_seconds(2_000));

@@ -10,6 +10,7 @@
 //! | `harness` | client, device, server and store in one process, no sockets |
 //! | `device` | a device that records what the session does to it |
 //! | `message_text` | messages as text for people |
+//! | `foreign` | devices and servers of others, with accounts of their own |
 //! | `tls` | certificates, over real sockets |
 //! | `user_code` | proofs of bootstrap documents, against a second implementation |
 
@@ -23,6 +24,8 @@
 mod components;
 #[cfg(test)]
 mod device;
+#[cfg(test)]
+mod foreign;
 #[cfg(test)]
 mod harness;
 #[cfg(test)]

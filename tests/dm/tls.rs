@@ -9,6 +9,7 @@ use dm_bridge::{
     app::{
         PlainHttp as ListenPlain,
         devices::{self, Enrolment, FreshSecrets},
+        enrolment::OwnAccount,
     },
     campaign::reconcile::ReconcilePolicy,
     dm::limiter::MAX_ADDRESS_FAILURES,
@@ -20,7 +21,11 @@ use dm_bridge::{
     },
 };
 use proto::{
-    dm::{auth::AuthKind, encoding::Encoding},
+    crypto::sha256,
+    dm::{
+        auth::{AuthKind, Secret},
+        encoding::Encoding,
+    },
     ids::{ClassId, VendorId},
     time::{Mono, Now, Utc},
 };
@@ -31,6 +36,7 @@ use receiver::{
     dm::client::{self, DmClient, HttpRequest, SessionOutcome, Step, Trigger},
     shell::http::{Certificates, Http, HttpError, PlainHttp},
 };
+use rustls::pki_types::{CertificateDer, pem::PemObject as _};
 use tempfile::TempDir;
 
 use crate::{device::TestDevice, harness};
@@ -87,6 +93,14 @@ struct World {
 
 impl World {
     async fn start(wants_certificates: bool) -> Self {
+        Self::start_with(wants_certificates, |_, _| (AuthKind::Basic, OwnAccount::default())).await
+    }
+
+    /// The same, with the device's kind of proof and the account that it has already.
+    async fn start_with(
+        wants_certificates: bool,
+        account: impl FnOnce(&Authority, &Path) -> (AuthKind, OwnAccount),
+    ) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path();
         let (ours, other) = (Authority::new(path, "ours"), Authority::new(path, "other"));
@@ -103,6 +117,7 @@ impl World {
             trusted_proxies: Vec::new(),
         };
         let running = server::start(settings).await.unwrap();
+        let (auth, account) = account(&ours, path);
         let enrolment = Enrolment {
             id: harness::id(),
             manufacturer: "fumocast".to_owned(),
@@ -111,7 +126,8 @@ impl World {
             class: ClassId([2; 16]),
             url: format!("https://{}/dm", running.address),
             encoding: Encoding::Wbxml,
-            auth: AuthKind::Basic,
+            auth,
+            account,
             profile: dm_bridge::fleet::profile::Profile::default(),
             firmware_object: None,
         };
@@ -124,8 +140,14 @@ impl World {
         let store = data.store().await.unwrap();
         let printed = devices::enrol(&store, Utc(1), enrolment, secrets).await.unwrap();
         let printed: toml::Table = printed.parse().unwrap();
-        let mut settings = harness::settings((Encoding::Wbxml, AuthKind::Basic), &printed);
-        settings.account.url = printed["server"]["url"].as_str().unwrap().to_owned();
+        let mut settings = harness::settings((Encoding::Wbxml, auth), &printed);
+        let text = |field: &str| printed["server"][field].as_str().unwrap().to_owned();
+        settings.account.url = text("url");
+        settings.account.user = text("user");
+        if auth.has_password() {
+            let secret = Secret::for_kind(auth, &text("user"), &text("password"));
+            settings.account.secret = secret;
+        }
         let client = DmClient::new(settings, client::Limits::default());
         Self { folder, ours, other, running, client, device: TestDevice::new(vec![4; 16]) }
     }
@@ -133,6 +155,21 @@ impl World {
     fn vouched(&self, by: &Authority, name: &str) -> Certificates {
         let own = by.vouch(self.folder.path(), name, Vec::new());
         Certificates { ca: Some(self.ours.file.clone()), own: Some(own) }
+    }
+
+    /// Runs a session to its end.
+    fn run(&mut self, certificates: &Certificates) -> SessionOutcome {
+        let http = Http::with(PlainHttp::Loopback, certificates).unwrap();
+        let mut post = self.first();
+        loop {
+            let answered = tokio::task::block_in_place(|| http.post(&post)).unwrap();
+            let now = Now { mono: Mono(0), utc: Utc(0) };
+            match self.client.handle_response(now, &mut self.device, &answered) {
+                Step::Send(next) => post = next,
+                Step::Done(outcome) => return outcome,
+                Step::WaitForUser => panic!("the server asks no user"),
+            }
+        }
     }
 
     fn first(&mut self) -> HttpRequest {
@@ -153,18 +190,9 @@ impl World {
 async fn a_whole_session_runs_over_tls_and_a_stranger_gets_none() {
     let mut world = World::start(false).await;
     let known = Certificates { ca: Some(world.ours.file.clone()), own: None };
+    assert_eq!(world.run(&known), SessionOutcome::Complete);
     let http = Http::with(PlainHttp::Loopback, &known).unwrap();
-    let mut post = world.first();
-    let outcome = loop {
-        let answered = tokio::task::block_in_place(|| http.post(&post)).unwrap();
-        let now = Now { mono: Mono(0), utc: Utc(0) };
-        match world.client.handle_response(now, &mut world.device, &answered) {
-            Step::Send(next) => post = next,
-            Step::Done(outcome) => break outcome,
-            Step::WaitForUser => panic!("the server asks no user"),
-        }
-    };
-    assert_eq!(outcome, SessionOutcome::Complete);
+    let post = world.first();
     // A server whose issuer the device does not trust.
     let stranger = Certificates { ca: Some(world.other.file.clone()), own: None };
     assert!(matches!(world.try_as(&stranger), Err(HttpError::Io(_))));
@@ -192,6 +220,62 @@ async fn a_device_shows_a_certificate_that_names_it() {
     assert_eq!(refused(world.try_as(&missing)), 403);
     assert!(matches!(world.try_as(&wrong_authority), Err(HttpError::Io(_))));
     assert!(world.try_as(&good).is_ok());
+    world.running.stop().await;
+}
+
+// test: security 7.2 (a certificate of the device names it)
+#[tokio::test(flavor = "multi_thread")]
+async fn a_device_that_tls_alone_proves_runs_a_session_by_its_certificate() {
+    let transport = |_: &Authority, _: &Path| (AuthKind::Transport, OwnAccount::default());
+    let mut world = World::start_with(true, transport).await;
+    let good = world.vouched(&world.ours, harness::ID);
+    assert_eq!(world.run(&good), SessionOutcome::Complete);
+    let other = world.vouched(&world.ours, "LAB-0002");
+    let refused = world.try_as(&other);
+    assert!(matches!(refused, Err(HttpError::Status { code: 403, .. })), "{refused:?}");
+    world.running.stop().await;
+}
+
+// test: security 7.2 (a certificate of the device names it)
+#[tokio::test(flavor = "multi_thread")]
+async fn a_tied_device_is_accepted_with_its_certificate_and_with_no_other() {
+    for auth in [AuthKind::Transport, AuthKind::Md5, AuthKind::Mac] {
+        let mut tied = None;
+        let mut world = World::start_with(true, |ours, path| {
+            let own = ours.vouch(path, "maker-4711", Vec::new());
+            let certificate = CertificateDer::from_pem_file(&own.0).unwrap();
+            let fingerprint = Some(sha256(&[&certificate]));
+            tied = Some(own);
+            let user = Some("field.user".to_owned());
+            (auth, OwnAccount { user, certificate: fingerprint, ..OwnAccount::default() })
+        })
+        .await;
+        let ca = Some(world.ours.file.clone());
+        assert_eq!(world.run(&Certificates { ca, own: tied }), SessionOutcome::Complete, "{auth}");
+        // Of the same authority: one of the same name, and one with the name of the device.
+        for name in ["maker-4711", harness::ID] {
+            let other = world.vouched(&world.ours, name);
+            let refused = world.try_as(&other);
+            let code = |it: &Result<(), HttpError>| match it {
+                Err(HttpError::Status { code, .. }) => *code,
+                _ => 0,
+            };
+            assert_eq!(code(&refused), 403, "{auth} {name}: {refused:?}");
+        }
+        world.running.stop().await;
+    }
+}
+
+// test: security 7.2 (the name of a challenge)
+#[tokio::test(flavor = "multi_thread")]
+async fn a_message_with_an_hmac_is_that_of_the_device_whose_user_it_names() {
+    let mut world = World::start_with(false, |_, _| {
+        let user = Some("field.user".to_owned());
+        (AuthKind::Mac, OwnAccount { user, ..OwnAccount::default() })
+    })
+    .await;
+    let known = Certificates { ca: Some(world.ours.file.clone()), own: None };
+    assert_eq!(world.run(&known), SessionOutcome::Complete);
     world.running.stop().await;
 }
 

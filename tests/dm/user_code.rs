@@ -143,6 +143,7 @@ async fn written(format: DocumentFormat) -> Document {
         url: "http://127.0.0.1:8080/dm".to_owned(),
         encoding: Encoding::Xml,
         auth: AuthKind::Md5,
+        account: dm_bridge::app::enrolment::OwnAccount::default(),
         profile: dm_bridge::fleet::profile::Profile::default(),
         firmware_object: None,
     };

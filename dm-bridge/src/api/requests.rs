@@ -47,6 +47,53 @@ pub struct PolicyRequest {
     pub policy: BTreeMap<String, Option<String>>,
 }
 
+/// A device to enrol.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct EnrolRequest {
+    /// Device id.
+    pub id: String,
+    /// URL of this server for the device.
+    pub url: String,
+    /// Vendor id, 32 hex digits.
+    pub vendor: String,
+    /// Class id, 32 hex digits.
+    pub class: String,
+    /// Manufacturer; `fumocast` by default.
+    pub manufacturer: Option<String>,
+    /// Model; `lab` by default.
+    pub model: Option<String>,
+    /// `xml` (by default) or `wbxml`.
+    pub encoding: Option<String>,
+    /// Profile; by default that of the class.
+    pub profile: Option<String>,
+    /// Root of its FUMO object; by default it is looked for.
+    pub firmware_object: Option<String>,
+    /// Its account.
+    #[serde(default)]
+    pub account: AccountRequest,
+}
+
+/// The account of a device to enrol; what is absent is made.
+#[derive(Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct AccountRequest {
+    /// Authentication type of the device: `md5` (by default), `hmac`, `basic` or `transport`.
+    pub auth: Option<String>,
+    /// Authentication type of this server; by default that of the device.
+    pub server_auth: Option<String>,
+    /// User name of the device; by default its id.
+    pub user: Option<String>,
+    /// Password of the device.
+    pub password: Option<String>,
+    /// Server id by which the device knows this server; by default `fumocast`.
+    pub server_id: Option<String>,
+    /// Password of this server.
+    pub server_password: Option<String>,
+    /// SHA-256 of the client certificate that the device is tied to, in hex.
+    pub certificate: Option<String>,
+}
+
 /// An operation on a component.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]

@@ -236,6 +236,8 @@ pub struct DeviceBody {
     pub object: String,
     /// Origin of that place: `assumed`, `learnt` or `set`.
     pub object_origin: String,
+    /// Its account.
+    pub account: AccountBody,
     /// Policy for its update requests; takes precedence over those of campaigns.
     pub update_requests: Option<String>,
     /// Name of its profile.
@@ -264,6 +266,7 @@ impl From<&Device> for DeviceBody {
             class_id: device.class,
             object: device.object.uri.clone(),
             object_origin: device.object.origin.to_string(),
+            account: device.into(),
             update_requests: device.update_requests.map(|policy| policy.to_string()),
             profile: device.profile.name.clone(),
             quirks: device.profile.quirks.iter().map(ToString::to_string).collect(),
@@ -330,6 +333,37 @@ impl From<&ArmingAttempt> for DeviceCampaignBody {
     }
 }
 
+/// The account of a device, without its passwords.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AccountBody {
+    /// User name of the device.
+    pub user: String,
+    /// Authentication type of the device: `md5`, `hmac`, `basic` or `transport`.
+    pub auth: String,
+    /// Server id by which the device knows this server.
+    pub server_id: String,
+    /// Authentication type of this server.
+    pub server_auth: String,
+    /// SHA-256 of the client certificate that the device is tied to, in hex.
+    pub certificate: Option<String>,
+    /// Set when one of the passwords has fewer than 16 characters.
+    pub weak_password: bool,
+}
+
+impl From<&Device> for AccountBody {
+    fn from(device: &Device) -> Self {
+        let account = &device.account;
+        Self {
+            user: device.auth.user.clone(),
+            auth: device.auth.kind.to_string(),
+            server_id: account.server_id.clone(),
+            server_auth: account.server_kind.to_string(),
+            certificate: account.certificate.map(|digest| digest.to_string()),
+            weak_password: account.has_weak_password,
+        }
+    }
+}
+
 /// A value for a node of the policy.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PolicySettingBody {
@@ -352,6 +386,17 @@ impl From<&PolicySetting> for PolicySettingBody {
             updated_utc: setting.updated.seconds(),
         }
     }
+}
+
+/// A device that was enrolled.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct EnrolledBody {
+    /// The device.
+    pub device: DeviceBody,
+    /// Its configuration (TOML), with the passwords.
+    pub settings: String,
+    /// Weak passwords, a line for each.
+    pub warnings: Vec<String>,
 }
 
 /// The software components of a device.

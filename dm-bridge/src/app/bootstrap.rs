@@ -23,7 +23,7 @@ use super::{
 use crate::fleet::{
     address::ProvedFrom,
     audit::{Actor, Audit},
-    device::{Device, DeviceAuth, DeviceNonce, Nonce, SERVER_ID, ServerCredentials},
+    device::{Device, DeviceAuth, DeviceNonce, Nonce, ServerCredentials},
     store::{FleetStore, StoreError},
 };
 
@@ -105,6 +105,8 @@ fn rotate_credentials(device: &mut Device, secrets: FreshSecrets) -> w7::Account
     let user = device.auth.user.clone();
     let password = BASE64_STANDARD.encode(secrets.password);
     let server_password = BASE64_STANDARD.encode(secrets.server_password);
+    device.account.has_weak_password = false;
+    let (server_id, server_kind) = (device.account.server_id.clone(), device.account.server_kind);
     device.auth = DeviceAuth {
         kind,
         secret: Secret::new(&user, &password).into(),
@@ -114,12 +116,12 @@ fn rotate_credentials(device: &mut Device, secrets: FreshSecrets) -> w7::Account
         proved_from: ProvedFrom::default(),
     };
     device.server = Some(ServerCredentials {
-        secret: Secret::for_kind(kind, SERVER_ID, &server_password).into(),
+        secret: Secret::for_kind(server_kind, &server_id, &server_password).into(),
         nonce: DeviceNonce(secrets.server_nonce.to_vec()),
     });
-    let server = (SERVER_ID.to_owned(), server_password);
+    let server = (server_id.clone(), server_password);
     w7::Account {
-        server_id: SERVER_ID.to_owned(),
+        server_id,
         begin: true,
         addresses: vec![w7::Address {
             address: device.url.clone(),
@@ -128,7 +130,7 @@ fn rotate_credentials(device: &mut Device, secrets: FreshSecrets) -> w7::Account
         }],
         credentials: vec![
             credentials("APPSRV", kind, (user, password), secrets.nonce),
-            credentials("CLIENT", kind, server, secrets.server_nonce),
+            credentials("CLIENT", server_kind, server, secrets.server_nonce),
         ],
         ..w7::Account::default()
     }
@@ -187,6 +189,7 @@ fn of_push(push: &Push, code: Option<UserCode>) -> Document {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::fleet::device::SERVER_ID;
     use crate::{
         app::devices::{
             enrol,

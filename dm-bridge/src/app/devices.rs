@@ -15,7 +15,7 @@ use proto::{
 };
 use serde::Serialize;
 
-use super::{AppError, PlainHttp, check_url};
+use super::{AppError, enrolment::OwnAccount};
 use crate::dm::context::latest;
 use crate::fleet::{
     address::ProvedFrom,
@@ -23,7 +23,7 @@ use crate::fleet::{
     audit::{Actor, Audit},
     components::Components,
     device::{
-        Device, DeviceAuth, DeviceNonce, FirmwareObject, Nonce, SERVER_ID, ServerCredentials,
+        AccountTerms, Device, DeviceAuth, DeviceNonce, FirmwareObject, Nonce, ServerCredentials,
         SuspendCommand,
     },
     policy::DesiredPolicy,
@@ -31,6 +31,11 @@ use crate::fleet::{
     store::{FleetStore, StoreError},
 };
 use crate::notification::retry::NotificationAttempt;
+
+/// Manufacturer of a device that is enrolled without one.
+pub const DEFAULT_MANUFACTURER: &str = "fumocast";
+/// Model of a device that is enrolled without one.
+pub const DEFAULT_MODEL: &str = "lab";
 
 /// The parameters of an enrolment.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -49,8 +54,10 @@ pub struct Enrolment {
     pub url: String,
     /// Encoding of its DM messages.
     pub encoding: Encoding,
-    /// Authentication type in both directions.
+    /// Authentication type of the device, and of this server unless its account says otherwise.
     pub auth: AuthKind,
+    /// The parts of its account that it has already.
+    pub account: OwnAccount,
     /// Profile of its client.
     pub profile: Profile,
     /// Root of its FUMO object, if the operator knows it.
@@ -83,8 +90,13 @@ pub async fn enrol(
     secrets: FreshSecrets,
 ) -> Result<String, AppError> {
     let (device, settings) = new_device(now, enrolment, secrets)?;
-    let name = device.id.as_str().to_owned();
+    let (id, name) = (device.id.clone(), device.id.as_str().to_owned());
     match store_enrolment(store, now, "device.enrol", device).await {
+        Err(AppError::Store(StoreError::Conflict(_))) if store.device(&id).await?.is_none() => {
+            // Before a message with an HMAC is parsed, its user alone names its device.
+            let text = "another device of the kind hmac has this user name: give --user another";
+            Err(AppError::Conflict(text.to_owned()))
+        }
         Err(AppError::Store(StoreError::Conflict(_))) => Err(AppError::Conflict(format!(
             "device {name} is enrolled already; if its configuration was lost before it connected, \
              enrol it with --again: it has other secrets then"
@@ -156,16 +168,29 @@ fn new_device(
     enrolment: Enrolment,
     secrets: FreshSecrets,
 ) -> Result<(Device, String), AppError> {
-    // The device decides whether it accepts a plain URL beyond its own machine.
-    let plain_http = match enrolment.auth {
-        // spec: security 7.2 (the password itself goes over TLS or stays on the machine)
-        AuthKind::Basic => PlainHttp::LoopbackOnly,
-        AuthKind::Md5 | AuthKind::Mac => PlainHttp::Anywhere,
+    let own = &enrolment.account;
+    own.check(&enrolment.url, enrolment.auth)?;
+    let (encoding, warnings) = (enrolment.encoding, own.warnings());
+    let account = AccountTerms {
+        server_id: own.server_id().to_owned(),
+        server_kind: own.server_auth(enrolment.auth),
+        certificate: own.certificate,
+        has_weak_password: !warnings.is_empty(),
     };
-    check_url(&enrolment.url, plain_http)?;
-    let user = enrolment.id.as_str().to_owned();
-    let password = BASE64_STANDARD.encode(secrets.password);
-    let server_password = BASE64_STANDARD.encode(secrets.server_password);
+    let user = own.user.clone().unwrap_or_else(|| enrolment.id.as_str().to_owned());
+    let fresh = |octets: [u8; 32]| BASE64_STANDARD.encode(octets);
+    let password = own.password.clone().unwrap_or_else(|| fresh(secrets.password));
+    let server_password = match (&own.server_password, account.server_kind) {
+        // Nothing of it would be sent; one that is given is for notifications.
+        (None, AuthKind::Transport) => None,
+        (None, AuthKind::Basic | AuthKind::Md5 | AuthKind::Mac) => {
+            Some(fresh(secrets.server_password))
+        }
+        (Some(given), _) => Some(given.clone()),
+    };
+    let server_secret = server_password
+        .as_ref()
+        .map(|password| Secret::for_kind(account.server_kind, &account.server_id, password).into());
     let device = Device {
         id: enrolment.id,
         version: 0,
@@ -183,8 +208,9 @@ fn new_device(
             challenge_count: 0,
             proved_from: ProvedFrom::default(),
         },
-        server: Some(ServerCredentials {
-            secret: Secret::for_kind(enrolment.auth, SERVER_ID, &server_password).into(),
+        account,
+        server: server_secret.map(|secret| ServerCredentials {
+            secret,
             nonce: DeviceNonce(secrets.server_nonce.to_vec()),
         }),
         update_requests: None,
@@ -196,7 +222,7 @@ fn new_device(
         enrolled: now,
         last_seen: None,
     };
-    let settings = settings(&device, enrolment.encoding, (password, server_password), secrets)?;
+    let settings = settings(&device, encoding, (password, server_password), secrets, &warnings)?;
     Ok((device, settings))
 }
 
@@ -375,7 +401,7 @@ pub async fn build_notification(
         user_mode,
         initiator: Initiator::Server,
         session_id,
-        server_id: SERVER_ID.to_owned(),
+        server_id: device.account.server_id.clone(),
         vendor: Vec::new(),
     };
     let emit = |nonce: &[u8]| {
@@ -407,11 +433,17 @@ struct ServerSettings<'a> {
     server_id: &'a str,
     encoding: String,
     auth: &'static str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    server_auth: Option<&'static str>,
     user: &'a str,
-    password: String,
-    nonce: String,
-    server_password: String,
-    server_nonce: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    password: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    nonce: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    server_password: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    server_nonce: Option<String>,
 }
 
 #[derive(Serialize)]
@@ -422,9 +454,13 @@ struct FumoSettings<'a> {
 fn settings(
     device: &Device,
     encoding: Encoding,
-    (password, server_password): (String, String),
+    (password, server_password): (String, Option<String>),
     secrets: FreshSecrets,
+    warnings: &[String],
 ) -> Result<String, AppError> {
+    let (auth, server_auth) = (device.auth.kind, device.account.server_kind);
+    let server_nonce =
+        server_password.as_ref().map(|_| BASE64_STANDARD.encode(secrets.server_nonce));
     let settings = Settings {
         device: DeviceSettings {
             id: device.id.as_str(),
@@ -435,19 +471,22 @@ fn settings(
         },
         server: ServerSettings {
             url: &device.url,
-            server_id: SERVER_ID,
+            server_id: &device.account.server_id,
             encoding: encoding.to_string(),
-            auth: device.auth.kind.as_str(),
+            auth: auth.as_str(),
+            server_auth: (auth != server_auth).then(|| server_auth.as_str()),
             user: &device.auth.user,
-            password,
-            nonce: BASE64_STANDARD.encode(secrets.nonce),
+            password: auth.has_password().then_some(password),
+            nonce: auth.has_password().then(|| BASE64_STANDARD.encode(secrets.nonce)),
             server_password,
-            server_nonce: BASE64_STANDARD.encode(secrets.server_nonce),
+            server_nonce,
         },
         fumo: FumoSettings { object: &device.object.uri },
     };
-    toml::to_string(&settings)
-        .map_err(|error| AppError::Configuration(format!("cannot write the settings: {error}")))
+    let settings = toml::to_string(&settings)
+        .map_err(|error| AppError::Configuration(format!("cannot write the settings: {error}")))?;
+    let comments = warnings.iter().map(|line| format!("# {line}\n"));
+    Ok(comments.chain([settings]).collect())
 }
 
 #[cfg(test)]
@@ -465,6 +504,7 @@ pub(crate) mod tests {
             class: ClassId([2; 16]),
             encoding: Encoding::Xml,
             auth: AuthKind::Md5,
+            account: OwnAccount::default(),
             profile: Profile::default(),
             firmware_object: None,
             url: "http://127.0.0.1:8080/dm".to_owned(),
@@ -546,6 +586,97 @@ pub(crate) mod tests {
                 );
             }
         }
+    }
+
+    /// Returns an account in which nothing is made by this server.
+    fn own() -> OwnAccount {
+        OwnAccount {
+            user: Some("field.user".to_owned()),
+            password: Some("short".to_owned()),
+            server_id: Some("com.example.dm".to_owned()),
+            server_password: Some("long enough for a server".to_owned()),
+            server_auth: Some(AuthKind::Basic),
+            certificate: Some(proto::crypto::Digest([7; 32])),
+        }
+    }
+
+    #[tokio::test]
+    async fn an_account_of_its_own_is_stored_and_printed_as_it_was_given() {
+        let store = MemoryStore::default();
+        let url = "https://dm.example/dm".to_owned();
+        let given = Enrolment { account: own(), url, ..enrolment("a") };
+        let text = enrol(&store, Utc(5), given, SECRETS).await.unwrap();
+        assert!(text.starts_with("# weak password of the device: 5 characters"), "{text}");
+        let settings: toml::Table = text.parse().unwrap();
+        let server = |field: &str| settings["server"][field].as_str().unwrap().to_owned();
+        assert_eq!((server("user"), server("password")), ("field.user".into(), "short".into()));
+        assert_eq!((server("auth"), server("server_auth")), ("md5".into(), "basic".into()));
+        assert_eq!(server("server_id"), "com.example.dm");
+        let device = show(&store, &"a".parse().unwrap()).await.unwrap();
+        assert_eq!(*device.auth.secret.opened().unwrap(), Secret::new("field.user", "short"));
+        let theirs = device.server.unwrap().secret;
+        assert_eq!(theirs.opened().unwrap().password(), Some("long enough for a server"));
+        let terms = device.account;
+        assert_eq!((terms.server_kind, terms.has_weak_password), (AuthKind::Basic, true));
+        assert_eq!(terms.certificate, own().certificate);
+        let log = format!("{:?} {:?}", store.audit_tail(9).await.unwrap(), own());
+        assert!(!log.contains("short") && !log.contains("long enough"), "{log}");
+    }
+
+    #[test]
+    fn a_password_of_fewer_than_sixteen_characters_is_named_as_weak() {
+        for (length, is_weak) in [(15, true), (16, false)] {
+            let password = Some("p".repeat(length));
+            for account in [
+                OwnAccount { password: password.clone(), ..OwnAccount::default() },
+                OwnAccount { server_password: password.clone(), ..OwnAccount::default() },
+            ] {
+                let warnings = account.warnings();
+                assert_eq!(warnings.len(), usize::from(is_weak), "{length}");
+                assert!(warnings.iter().all(|it| it.contains("15 characters")), "{warnings:?}");
+            }
+        }
+        assert!(OwnAccount::default().warnings().is_empty(), "those that are made are strong");
+    }
+
+    #[tokio::test]
+    async fn an_account_that_cannot_be_is_refused_by_its_field() {
+        let refused = async |auth, url: &str, change: fn(&mut OwnAccount)| {
+            let mut given = Enrolment { auth, url: url.to_owned(), ..enrolment("a") };
+            change(&mut given.account);
+            enrol(&MemoryStore::default(), Utc(5), given, SECRETS).await.unwrap_err()
+        };
+        let (md5, plain, tls) = (AuthKind::Md5, "http://dm.example/dm", "https://dm.example/dm");
+        let error = refused(md5, tls, |it| it.user = Some("a:b".to_owned())).await;
+        assert!(error.to_string().starts_with("user name: expected"), "{error}");
+        let error = refused(md5, tls, |it| it.server_id = Some(String::new())).await;
+        assert!(error.to_string().starts_with("server id: expected"), "{error}");
+        let error = refused(md5, tls, |it| it.password = Some("a\nb".to_owned())).await;
+        assert!(error.to_string().starts_with("password: expected"), "{error}");
+        for error in [
+            refused(AuthKind::Transport, plain, |_| ()).await,
+            refused(AuthKind::Transport, "http://127.0.0.1/dm", |_| ()).await,
+            refused(md5, plain, |it| it.server_auth = Some(AuthKind::Basic)).await,
+            refused(md5, plain, |it| it.server_auth = Some(AuthKind::Transport)).await,
+            refused(md5, plain, |it| it.certificate = Some(proto::crypto::Digest([7; 32]))).await,
+        ] {
+            assert_eq!(error.exit_code(), 8, "{error}");
+        }
+    }
+
+    // test: security 7.2 (the name of a challenge)
+    #[tokio::test]
+    async fn two_devices_of_the_kind_hmac_have_two_users() {
+        let store = MemoryStore::default();
+        let with = |name: &str, auth| {
+            let account = OwnAccount { user: Some("u".to_owned()), ..OwnAccount::default() };
+            Enrolment { auth, account, ..enrolment(name) }
+        };
+        enrol(&store, Utc(5), with("a", AuthKind::Mac), SECRETS).await.unwrap();
+        enrol(&store, Utc(5), with("b", AuthKind::Md5), SECRETS).await.unwrap();
+        let taken = enrol(&store, Utc(5), with("c", AuthKind::Mac), SECRETS).await.unwrap_err();
+        assert_eq!(taken.exit_code(), 7);
+        assert!(taken.to_string().contains("user name"), "{taken}");
     }
 
     #[tokio::test]

@@ -36,7 +36,7 @@ use crate::{
         attempt::{ArmingAttempt, ArmingPhase},
         audit::{Actor, Audit},
         challenge::{ChallengeKeys, Period},
-        device::{Device, auth_of_nobody},
+        device::{Device, admits, auth_of_nobody},
         store::{FleetStore, StoreError},
     },
     random::RandomBytes,
@@ -150,6 +150,9 @@ impl DeviceSession {
         inbound: InboundMessage<'_>,
         random: RandomBytes<'_>,
     ) -> Result<Result<AuthenticatedMessage, MessageOutcome>, StoreError> {
+        if !admits(device, inbound.certificate) {
+            return Ok(Err(MessageOutcome::NoCertificate));
+        }
         let current = self.session.as_deref();
         if let Some(message) = current.and_then(|session| session.proceed(inbound)) {
             return Ok(Ok(message));

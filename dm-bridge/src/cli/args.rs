@@ -1,5 +1,6 @@
 //! Arguments of the command line.
 
+pub mod account;
 pub mod audit;
 pub mod bootstrap;
 pub mod campaign;

@@ -146,7 +146,7 @@ pub fn fits_stored_nonce(
     name: &str,
     credentials: ClientCredentials<'_>,
 ) -> bool {
-    auth.kind != AuthKind::Basic
+    auth.kind.has_nonce()
         && is_of(auth, name, credentials)
         && auth.next_nonce.as_ref().is_some_and(|nonce| proves(auth, credentials, nonce))
 }
@@ -160,7 +160,7 @@ fn proves(auth: &DeviceAuth, credentials: ClientCredentials<'_>, nonce: &Nonce) 
     // Without the secret nothing proves it.
     let Some(secret) = auth.secret.opened() else { return false };
     match auth.kind {
-        AuthKind::Basic => false,
+        AuthKind::Basic | AuthKind::Transport => false,
         AuthKind::Md5 => credentials.credential.is_some_and(|it| secret.proves(it, &nonce.0)),
         AuthKind::Mac => credentials.mac.is_some_and(|(mac, body)| {
             mac.user == auth.user && secret.proves_message(mac, &nonce.0, body)

@@ -22,7 +22,7 @@ use proto::{
 
 use super::Limits;
 use crate::fleet::{
-    device::SERVER_ID,
+    device::{PeerCertificate, SERVER_ID},
     profile::{Profile, Quirk},
 };
 
@@ -39,6 +39,8 @@ pub struct InboundMessage<'a> {
     pub mac: Option<&'a Mac>,
     /// The network that its proof comes from, if it has a proof.
     pub network: Option<PeerNetwork>,
+    /// The client certificate of its connection.
+    pub certificate: Option<&'a PeerCertificate>,
 }
 
 /// The octets of a message with the proofs beside them.
@@ -50,19 +52,22 @@ pub struct RawMessage<'a> {
     pub token: Option<&'a str>,
     /// The HMAC over the encoded message, from its HTTP header.
     pub mac: Option<&'a Mac>,
+    /// The client certificate of its connection.
+    pub certificate: Option<&'a PeerCertificate>,
 }
 
 impl RawMessage<'_> {
     /// Returns the digest by which a repetition is recognised. It covers every proof that the message
     /// was accepted by: a credential in its octets, the session token that later messages carry in
-    /// their place, and an HMAC.
+    /// their place, an HMAC, and the certificate of the connection.
     // spec: security 7.2 (a reply is repeated for the same proof)
     #[must_use]
     pub fn digest(&self) -> Digest {
         let part = |text: &str| sha256(&[text.as_bytes()]).0;
         let token = self.token.map_or([0; 32], part);
         let mac = self.mac.map_or([0; 32], |mac| part(&mac.emit()));
-        sha256(&[b"fumocast repetition 1", &token, &mac, self.bytes])
+        let certificate = self.certificate.map_or([0; 32], |shown| shown.fingerprint.0);
+        sha256(&[b"fumocast repetition 1", &token, &mac, &certificate, self.bytes])
     }
 }
 
@@ -115,7 +120,8 @@ impl<'a> InboundMessage<'a> {
     /// Returns the octets of the message with the proofs beside them.
     #[must_use]
     pub const fn raw(&self) -> RawMessage<'a> {
-        RawMessage { bytes: self.bytes, token: self.token, mac: self.mac }
+        let Self { bytes, token, mac, certificate, .. } = *self;
+        RawMessage { bytes, token, mac, certificate }
     }
 
     /// Returns the encoding of the message, which the reply has too.
@@ -249,6 +255,12 @@ impl<'m> MessageBuilder<'m> {
         let mut reply = Self::reply_to(message, limits);
         reply.message.header.respond_to = Some(respond_to);
         reply
+    }
+
+    /// Sets the name of this server in the header: the server id of the device's account.
+    pub(super) fn named(mut self, server_id: &str) -> Self {
+        self.message.header.source.name = Some(server_id.to_owned());
+        self
     }
 
     pub(super) const fn id(&self) -> MessageId {

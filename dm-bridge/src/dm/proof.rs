@@ -11,7 +11,7 @@ use super::{
 use crate::{
     fleet::{
         challenge::ChallengeKeys,
-        device::{Device, Nonce},
+        device::{Device, Nonce, admits},
     },
     random::RandomBytes,
 };
@@ -29,6 +29,14 @@ pub(super) fn verify(
     let fresh = Nonce((ctx.random)());
     let device = &mut *ctx.device;
     let (name, kind) = (device.id.as_str(), device.auth.kind);
+    // What the transport proves was looked at before: see `device::admits`.
+    if kind == AuthKind::Transport {
+        if inbound.message.header.source.uri != name || !admits(device, inbound.certificate) {
+            return Err(MessageOutcome::NoCertificate);
+        }
+        device.last_seen = Some(ctx.now);
+        return Ok(fresh);
+    }
     let credentials = credentials(inbound);
     let outcome = auth::authenticate(&mut device.auth, name, credentials, ctx.challenges, fresh);
     let refusal = |code, nonce: &Nonce| {

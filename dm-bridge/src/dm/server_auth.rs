@@ -3,6 +3,7 @@
 //! ```text
 //! basic, md5   a credential in the header, until the device answers 212
 //! hmac         an HMAC beside each message
+//! transport    nothing: the certificate of the connection is the proof
 //! 401, 407     a challenge: the message is sent again, with the nonce of the challenge
 //! ```
 
@@ -13,7 +14,7 @@ use proto::dm::{
 };
 
 use super::{context::Context, message::MessageBuilder};
-use crate::fleet::device::{Device, DeviceNonce, SERVER_ID};
+use crate::fleet::device::{Device, DeviceNonce};
 
 /// Challenges of a device that are answered per session.
 const MAX_CHALLENGES: u8 = 2;
@@ -36,7 +37,9 @@ impl ServerAuth {
         reply.set_credential(
             credentials
                 .and_then(|server| Some((server.secret.opened()?, &server.nonce.0)))
-                .and_then(|(secret, nonce)| secret.credential_of(device.auth.kind, nonce)),
+                .and_then(|(secret, nonce)| {
+                    secret.credential_of(device.account.server_kind, nonce)
+                }),
         );
     }
 
@@ -68,7 +71,7 @@ impl ServerAuth {
     /// Takes the nonce of a challenge, and nothing else of its status.
     // spec: oma-dm 5 (both sides may challenge each other in one exchange)
     pub(super) fn take_nonce(device: &mut Device, status: &Status) {
-        let kind = device.auth.kind;
+        let kind = device.account.server_kind;
         let asked = status.challenge.as_ref().filter(|asked| asked.kind() == Some(kind));
         if let (Some(server), Some(Ok(nonce))) =
             (&mut device.server, asked.map(|asked| asked.nonce()))
@@ -91,7 +94,7 @@ impl ServerAuth {
         status: &Status,
     ) -> Option<MessageId> {
         let device = &mut ctx.stored.device;
-        let kind = device.auth.kind;
+        let kind = device.account.server_kind;
         let asked = status.challenge.as_ref().filter(|asked| asked.kind() == Some(kind));
         let last_sent = self.last_sent.take();
         let (Some(asked), Some(last_sent), Some(server), 0..MAX_CHALLENGES) =
@@ -113,6 +116,7 @@ impl ServerAuth {
 /// Returns the HMAC of this server over a message to the device.
 pub(super) fn mac(device: &Device, octets: &[u8]) -> Option<Mac> {
     let server = device.server.as_ref().filter(|server| !server.nonce.0.is_empty())?;
-    let secret = server.secret.opened().filter(|_| device.auth.kind == AuthKind::Mac)?;
-    Some(Mac { user: SERVER_ID.to_owned(), mac: secret.mac(&server.nonce.0, octets) })
+    let account = &device.account;
+    let secret = server.secret.opened().filter(|_| account.server_kind == AuthKind::Mac)?;
+    Some(Mac { user: account.server_id.clone(), mac: secret.mac(&server.nonce.0, octets) })
 }

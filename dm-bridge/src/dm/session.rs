@@ -107,8 +107,7 @@ impl DmSession {
         // spec: oma-dm 5.1 (proof over each message)
         let next = verify(ctx, inbound, limits)?;
         let kind = ctx.device.auth.kind;
-        // Basic authentication has no nonce.
-        let challenge = (kind != AuthKind::Basic).then(|| Challenge::new(kind, &next.0));
+        let challenge = kind.has_nonce().then(|| Challenge::new(kind, &next.0));
         let running = current.filter(|it| it.is_continued_by(inbound.message, inbound.token));
         let session = running.map_or_else(
             || {
@@ -181,7 +180,8 @@ impl DmSession {
         self.last_message = message.header.message_id;
         self.outbox.adopt_limits(message.header.meta.as_ref(), self.limits);
         let uri = self.reply_uri(&ctx.stored.device.url);
-        let mut reply = MessageBuilder::new(message, self.limits, uri);
+        let account = &ctx.stored.device.account;
+        let mut reply = MessageBuilder::new(message, self.limits, uri).named(&account.server_id);
         // spec: oma-dm 5 (212 and the nonce of the next session)
         let code = if self.proof_per_message { StatusCode::OK } else { StatusCode::AUTHENTICATED };
         reply.header_status(code, challenge);

@@ -87,7 +87,14 @@ fn receive(
 ) -> (MessageOutcome, Option<Box<DmSession>>) {
     let bytes = Encoding::Xml.emit(message);
     let token = current.map(DmSession::token);
-    let inbound = InboundMessage { bytes: &bytes, message, token, mac: None, network: None };
+    let inbound = InboundMessage {
+        bytes: &bytes,
+        message,
+        token,
+        mac: None,
+        network: None,
+        certificate: None,
+    };
     let (mut device, challenges) = (stored.device.clone(), &keys(now));
     let ctx = &mut AuthContext { device: &mut device, challenges, now, random };
     let proceeds = current.and_then(|session| session.proceed(inbound));

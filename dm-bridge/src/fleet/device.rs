@@ -3,6 +3,7 @@
 use std::{fmt, sync::Arc};
 
 use proto::{
+    crypto::{Digest, equal_in_constant_time},
     dm::{
         auth::{AuthKind, Secret},
         uri::NodeUri,
@@ -17,7 +18,7 @@ use crate::campaign::update_requests::UpdateRequestPolicy;
 /// The usual place of the FUMO object of a device.
 pub const DEFAULT_FUMO_OBJECT: &str = "./FwUpdate/Main";
 
-/// Server id of this server in DM messages.
+/// Server id of this server in DM messages, unless a device was enrolled with another.
 pub const SERVER_ID: &str = "fumocast";
 
 /// A device that was enrolled.
@@ -41,6 +42,8 @@ pub struct Device {
     pub object: FirmwareObject,
     /// Credentials of its client.
     pub auth: DeviceAuth,
+    /// Its account beside the credentials.
+    pub account: AccountTerms,
     /// Credentials of this server for it; absent on a device that was enrolled without.
     pub server: Option<ServerCredentials>,
     /// Policy for its update requests; takes precedence over those of campaigns.
@@ -112,6 +115,57 @@ impl FirmwareObject {
     }
 }
 
+/// Returns whether a device may send messages over a connection that has shown this certificate:
+/// where it is tied to one or proves itself by the transport, over no other.
+// spec: security 7.2 (a certificate of the device names it)
+#[must_use]
+pub fn admits(device: &Device, shown: Option<&PeerCertificate>) -> bool {
+    match (&device.account.certificate, device.auth.kind) {
+        (Some(tied), _) => {
+            shown.is_some_and(|shown| equal_in_constant_time(&shown.fingerprint.0, &tied.0))
+        }
+        (None, AuthKind::Transport) => {
+            shown.is_some_and(|shown| shown.subject.as_deref() == Some(device.id.as_str()))
+        }
+        (None, AuthKind::Basic | AuthKind::Md5 | AuthKind::Mac) => true,
+    }
+}
+
+/// The part of an account beside the credentials.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AccountTerms {
+    /// The server id by which the device knows this server.
+    pub server_id: String,
+    /// Kind of proof of this server; of that of the transport nothing is in the messages.
+    pub server_kind: AuthKind,
+    /// SHA-256 of the client certificate that each of its connections must show.
+    pub certificate: Option<Digest>,
+    /// Set when one of the passwords is weak.
+    pub has_weak_password: bool,
+}
+
+impl AccountTerms {
+    /// Returns the terms of an account with one kind of proof in both directions.
+    #[must_use]
+    pub fn usual(kind: AuthKind) -> Self {
+        Self {
+            server_id: SERVER_ID.to_owned(),
+            server_kind: kind,
+            certificate: None,
+            has_weak_password: false,
+        }
+    }
+}
+
+/// A verified client certificate of a connection.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PeerCertificate {
+    /// Common name of its subject; none when it has no such name, or several.
+    pub subject: Option<String>,
+    /// SHA-256 of its DER form.
+    pub fingerprint: Digest,
+}
+
 proto::words! {
     /// A command that suspends reception on a device or resumes it.
     pub enum SuspendCommand: "suspension" {
@@ -129,7 +183,7 @@ proto::words! {
 /// Security facts 7.2 and 7.4.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct DeviceAuth {
-    /// Authentication type in both directions.
+    /// Authentication type of the device.
     pub kind: AuthKind,
     /// User name of the device's client credentials.
     pub user: String,

@@ -8,6 +8,7 @@ use std::{
 use async_trait::async_trait;
 use proto::{
     crypto::sha256,
+    dm::auth::AuthKind,
     ids::{CampaignId, Correlator, DeviceId},
     time::Utc,
 };
@@ -65,6 +66,11 @@ impl Tables {
     fn check(&self, change: &Change) -> Result<(), StoreError> {
         let (what, stored, carried) = match change {
             Change::Device(row) => {
+                let is_named = row.auth.kind == AuthKind::Mac;
+                let holder = is_named.then(|| self.of_user(&row.auth.user)).flatten();
+                if holder.is_some_and(|holder| *holder != row.id) {
+                    return Err(StoreError::Conflict("device"));
+                }
                 ("device", self.devices.get(&row.id).map(|found| found.version), row.version)
             }
             Change::Campaign(row) => {
@@ -105,6 +111,12 @@ impl Tables {
         }
     }
 
+    fn of_user(&self, user: &str) -> Option<&DeviceId> {
+        let mut rows = self.devices.values();
+        let found = rows.find(|row| row.auth.kind == AuthKind::Mac && row.auth.user == user);
+        found.map(|row| &row.id)
+    }
+
     fn last_campaign(&self) -> Option<String> {
         self.created.last().map(CampaignId::to_string)
     }
@@ -138,6 +150,10 @@ impl FleetStore for MemoryStore {
 
     async fn device_with_secrets(&self, id: &DeviceId) -> Result<Option<Device>, StoreError> {
         self.device(id).await
+    }
+
+    async fn device_of_user(&self, user: &str) -> Result<Option<DeviceId>, StoreError> {
+        Ok(self.tables().of_user(user).cloned())
     }
 
     async fn device_page(

@@ -126,6 +126,10 @@ pub trait FleetStore: Send + Sync {
     /// Returns a device with its secrets, for its DM sessions and notifications.
     async fn device_with_secrets(&self, id: &DeviceId) -> Result<Option<Device>, StoreError>;
 
+    /// Returns the device whose client authenticates itself by HMAC as this user; no two have one
+    /// user.
+    async fn device_of_user(&self, user: &str) -> Result<Option<DeviceId>, StoreError>;
+
     /// Returns the devices after an id, by id, at most `limit`; their secrets may stay sealed.
     async fn device_page(
         &self,

@@ -18,7 +18,7 @@ use super::{
     audit::{Actor, Audit},
     components::{ComponentOperation, Components, InventoryEntry, OperationState},
     device::{
-        DEFAULT_FUMO_OBJECT, Device, DeviceAuth, DeviceNonce, FirmwareObject, Nonce,
+        AccountTerms, DEFAULT_FUMO_OBJECT, Device, DeviceAuth, DeviceNonce, FirmwareObject, Nonce,
         ServerCredentials, SuspendCommand,
     },
     package_secret::PackageSecret,
@@ -49,6 +49,7 @@ where
     lists_come_in_pages(&empty().await).await;
     missing_rows_are_none(&empty().await).await;
     a_day_has_one_challenge_key(&empty().await).await;
+    a_user_of_hmac_has_one_device(&empty().await).await;
 }
 
 /// Returns an enrolled device with every field set.
@@ -70,6 +71,7 @@ pub(crate) fn device(name: &str) -> Device {
             challenge_count: 2,
             proved_from: proved_from(1, Utc(1_234)),
         },
+        account: AccountTerms::usual(AuthKind::Md5),
         server: Some(ServerCredentials {
             secret: Secret::new("fumocast", "server password").into(),
             nonce: DeviceNonce(vec![7; 16]),
@@ -229,6 +231,24 @@ async fn a_row_changes_only_from_the_version_it_was_read_at(store: &impl FleetSt
 
     let absent = Device { version: 3, ..device("b") };
     assert!(store.apply(Utc(1), audit(), vec![absent.into()]).await.is_err());
+}
+
+async fn a_user_of_hmac_has_one_device(store: &impl FleetStore) {
+    let with = |name: &str, kind, user: &str| {
+        let mut row = device(name);
+        row.auth = DeviceAuth { kind, user: user.to_owned(), ..row.auth };
+        row
+    };
+    put(store, with("a", AuthKind::Md5, "u")).await;
+    put(store, with("b", AuthKind::Md5, "u")).await;
+    assert_eq!(store.device_of_user("u").await.unwrap(), None);
+    put(store, with("c", AuthKind::Mac, "u")).await;
+    assert_eq!(store.device_of_user("u").await.unwrap(), Some(id("c")));
+    let taken = store.apply(Utc(1), audit(), vec![with("d", AuthKind::Mac, "u").into()]).await;
+    assert!(matches!(taken, Err(StoreError::Conflict("device"))), "{taken:?}");
+    let read = store.device(&id("c")).await.unwrap().unwrap();
+    put(store, Device { model: "other".to_owned(), ..read }).await;
+    assert_eq!(store.device_of_user("c").await.unwrap(), None);
 }
 
 async fn a_batch_is_made_as_a_whole_or_not_at_all(store: &impl FleetStore) {

@@ -2,6 +2,7 @@
 
 use std::{fs, io, net::SocketAddr, path::Path, path::PathBuf, sync::Arc};
 
+use proto::crypto::sha256;
 use proto_http::{
     table::Phase,
     transport::{self, Established, PlacedStream, Proof},
@@ -17,7 +18,7 @@ use x509_cert::der::{
     asn1::{Ia5StringRef, ObjectIdentifier, PrintableStringRef, Utf8StringRef},
 };
 
-use crate::app::AppError;
+use crate::{app::AppError, fleet::device::PeerCertificate};
 
 /// Files that make a listener speak TLS.
 #[derive(Debug, Clone)]
@@ -27,7 +28,7 @@ pub struct TlsFiles {
     /// Its private key, PEM.
     pub key: PathBuf,
     /// CA certificates for devices, PEM. With them every DM message requires a client certificate
-    /// whose subject is the device id.
+    /// whose subject is the device id, or to which the device is tied.
     pub client_ca: Option<PathBuf>,
 }
 
@@ -96,6 +97,17 @@ pub struct Peer {
     pub transport: Transport,
 }
 
+impl Peer {
+    /// Returns the client certificate that it has shown.
+    #[must_use]
+    pub const fn certificate(&self) -> Option<&PeerCertificate> {
+        match &self.transport {
+            Transport::Tls { certificate } => certificate.as_ref(),
+            Transport::Plain => None,
+        }
+    }
+}
+
 /// Transport of a connection.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Transport {
@@ -103,8 +115,8 @@ pub enum Transport {
     Plain,
     /// TLS.
     Tls {
-        /// Subject of the verified client certificate, if one was presented.
-        subject: Option<String>,
+        /// The verified client certificate, if one was presented.
+        certificate: Option<PeerCertificate>,
     },
 }
 
@@ -125,9 +137,12 @@ impl transport::Transport for Tls {
         let stream = self.0.accept(stream).await?;
         let (_, connection) = stream.get_ref();
         let shown = connection.peer_certificates().and_then(|chain| chain.first());
-        let subject = shown.and_then(|certificate| common_name(certificate));
-        let proof = if shown.is_some() { Proof::Shown } else { Proof::Missing };
-        Ok(Established { stream, info: Transport::Tls { subject }, proof })
+        let certificate = shown.map(|certificate| PeerCertificate {
+            subject: common_name(certificate),
+            fingerprint: sha256(&[certificate]),
+        });
+        let proof = if certificate.is_some() { Proof::Shown } else { Proof::Missing };
+        Ok(Established { stream, info: Transport::Tls { certificate }, proof })
     }
 }
 

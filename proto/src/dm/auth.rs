@@ -40,17 +40,39 @@ crate::words! {
         Md5 = "md5",
         /// A proof over each message, with a nonce for each.
         Mac = "hmac",
+        /// Nothing in the messages: the certificate of the TLS connection is the proof.
+        Transport = "transport",
     }
 }
 
 impl AuthKind {
-    /// Returns the authentication type as it stands in `Meta/Type`.
+    /// Returns the authentication type as it stands in `Meta/Type`; none for that of the transport,
+    /// which no message names.
     #[must_use]
-    pub const fn meta_type(self) -> &'static str {
+    pub const fn meta_type(self) -> Option<&'static str> {
         match self {
-            Self::Basic => AUTH_BASIC,
-            Self::Md5 => AUTH_MD5,
-            Self::Mac => AUTH_MAC,
+            Self::Basic => Some(AUTH_BASIC),
+            Self::Md5 => Some(AUTH_MD5),
+            Self::Mac => Some(AUTH_MAC),
+            Self::Transport => None,
+        }
+    }
+
+    /// Returns whether its proofs are made of a password.
+    #[must_use]
+    pub const fn has_password(self) -> bool {
+        match self {
+            Self::Basic | Self::Md5 | Self::Mac => true,
+            Self::Transport => false,
+        }
+    }
+
+    /// Returns whether its proofs are made with a nonce.
+    #[must_use]
+    pub const fn has_nonce(self) -> bool {
+        match self {
+            Self::Md5 | Self::Mac => true,
+            Self::Basic | Self::Transport => false,
         }
     }
 
@@ -62,6 +84,7 @@ impl AuthKind {
             Self::Basic => "BASIC",
             Self::Md5 => "DIGEST",
             Self::Mac => "HMAC",
+            Self::Transport => "TRANSPORT",
         }
     }
 
@@ -73,7 +96,7 @@ impl AuthKind {
 
     fn of(meta: &Meta) -> Option<Self> {
         let named = meta.kind.as_deref()?;
-        Self::ALL.into_iter().find(|kind| kind.meta_type() == named)
+        Self::ALL.into_iter().find(|kind| kind.meta_type() == Some(named))
     }
 }
 
@@ -147,7 +170,7 @@ impl Secret {
                 Some(Credential::basic(user, password))
             }
             AuthKind::Md5 => (!nonce.is_empty()).then(|| self.credential(nonce)),
-            AuthKind::Mac => None,
+            AuthKind::Mac | AuthKind::Transport => None,
         }
     }
 
@@ -246,11 +269,11 @@ pub struct Challenge {
 }
 
 impl Challenge {
-    /// Returns a challenge that requires a kind of proof, with the nonce for it; auth-basic has
-    /// none.
+    /// Returns a challenge that requires a kind of proof, with the nonce for it, if the kind has
+    /// one.
     #[must_use]
     pub fn new(kind: AuthKind, nonce: &[u8]) -> Self {
-        let nonce = (kind != AuthKind::Basic).then(|| BASE64_STANDARD.encode(nonce));
+        let nonce = kind.has_nonce().then(|| BASE64_STANDARD.encode(nonce));
         Self { meta: auth_meta(kind, nonce) }
     }
 
@@ -287,7 +310,7 @@ pub(super) fn base64(octets: &[u8]) -> String {
 fn auth_meta(kind: AuthKind, next_nonce: Option<String>) -> Meta {
     Meta {
         format: Some(Format::B64),
-        kind: Some(kind.meta_type().to_owned()),
+        kind: kind.meta_type().map(str::to_owned),
         next_nonce,
         ..Meta::default()
     }
@@ -366,7 +389,9 @@ mod tests {
         for kind in AuthKind::ALL {
             assert_eq!(kind.to_string().parse(), Ok(kind));
             assert_eq!(AuthKind::from_account_type(kind.account_type()), Some(kind));
-            assert_eq!(Challenge::new(kind, b"n").kind(), Some(kind));
+            // No message asks for the proof of the transport.
+            let asked = Some(kind).filter(|kind| *kind != AuthKind::Transport);
+            assert_eq!(Challenge::new(kind, b"n").kind(), asked);
         }
         assert!("digest".parse::<AuthKind>().is_err());
     }

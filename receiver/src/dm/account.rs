@@ -139,8 +139,9 @@ impl AccountState {
     pub(crate) fn fresh_nonce(&self, boot_id: &str, numbers: [u64; 2]) -> [u8; 16] {
         // Two numbers of the sequence never repeat; the secret keeps others from guessing them.
         let secret = self.given.secret.octets();
+        let server = self.given.server.as_ref().map_or([0; 16], |server| server.secret.octets());
         let [first, second] = &numbers.map(u64::to_be_bytes);
-        let Digest(hash) = sha256(&[b"nonce", &secret, boot_id.as_bytes(), first, second]);
+        let Digest(hash) = sha256(&[b"nonce", &secret, &server, boot_id.as_bytes(), first, second]);
         let (nonce, _) = hash.split_first_chunk().expect("a hash is longer than a nonce");
         *nonce
     }
@@ -184,6 +185,7 @@ impl ManagementObject for AccountObject {
     fn nodes(&self, device: &dyn ManagementBackend) -> Vec<(String, Leaf)> {
         let account = self.0.with(&device.account_change());
         let kind = account.auth.account_type();
+        let server_kind = account.server.as_ref().map(|server| server.kind.account_type());
         let read = |value: &str| Leaf::Read(Format::Chr, value.to_owned());
         let mut nodes = vec![
             ("AppID".to_owned(), read("w7")),
@@ -192,11 +194,9 @@ impl ManagementObject for AccountObject {
             (ADDRESS.to_owned(), Leaf::ReadWrite(Format::Chr, account.url.clone())),
             ("AppAddr/1/AddrType".to_owned(), read("URI")),
         ];
-        let mut proofs = vec![("1", "CLCRED", account.user.as_str())];
-        if account.server.is_some() {
-            proofs.push(("2", "SRVCRED", &account.server_id));
-        }
-        for (number, level, name) in proofs {
+        let mut proofs = vec![("1", "CLCRED", kind, account.user.as_str())];
+        proofs.extend(server_kind.map(|kind| ("2", "SRVCRED", kind, account.server_id.as_str())));
+        for (number, level, kind, name) in proofs {
             let at = |leaf: &str| format!("AppAuth/{number}/{leaf}");
             nodes.extend([
                 (at("AAuthLevel"), read(level)),

@@ -619,7 +619,12 @@ fn settings(config: &Config) -> Result<agent::Config, StartError> {
                 user: server.user.clone(),
                 secret: Secret::for_kind(server.auth, &server.user, server.password.reveal()),
                 server: server.server_proof.as_ref().map(|(password, nonce)| dm::ServerProof {
-                    secret: Secret::for_kind(server.auth, &server.server_id, password.reveal()),
+                    kind: server.server_auth,
+                    secret: Secret::for_kind(
+                        server.server_auth,
+                        &server.server_id,
+                        password.reveal(),
+                    ),
                     nonce: nonce.clone(),
                 }),
             },

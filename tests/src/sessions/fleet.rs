@@ -44,6 +44,7 @@ pub(crate) async fn enrol(
             url: URL.to_owned(),
             encoding: Encoding::Xml,
             auth: AuthKind::Md5,
+            account: dm_bridge::app::enrolment::OwnAccount::default(),
             profile: dm_bridge::fleet::profile::Profile::default(),
             firmware_object: None,
         };

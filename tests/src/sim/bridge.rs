@@ -121,6 +121,7 @@ impl Bridge {
                 url: URL.to_owned(),
                 encoding: proto::dm::encoding::Encoding::Xml,
                 auth: proto::dm::auth::AuthKind::Md5,
+                account: dm_bridge::app::enrolment::OwnAccount::default(),
                 profile: dm_bridge::fleet::profile::Profile::default(),
                 firmware_object: None,
             };
@@ -243,6 +244,7 @@ impl Bridge {
                 token,
                 mac: None,
                 network: None,
+                certificate: None,
             },
             &mut draw(&mut self.rng),
         ));

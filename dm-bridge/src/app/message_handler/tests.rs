@@ -139,6 +139,10 @@ impl FleetStore for CountingStore {
         self.store.device_with_secrets(id).await
     }
 
+    async fn device_of_user(&self, user: &str) -> Result<Option<DeviceId>, StoreError> {
+        self.store.device_of_user(user).await
+    }
+
     async fn device_page(
         &self,
         after: Option<&str>,
@@ -279,7 +283,14 @@ async fn handle(
     token: Option<&str>,
 ) -> MessageOutcome {
     let bytes = Encoding::Xml.emit(message);
-    let inbound = InboundMessage { bytes: &bytes, message, token, mac: None, network: None };
+    let inbound = InboundMessage {
+        bytes: &bytes,
+        message,
+        token,
+        mac: None,
+        network: None,
+        certificate: None,
+    };
     let id = inbound.claim().parse().unwrap();
     let mut count = 0;
     let mut random = || {

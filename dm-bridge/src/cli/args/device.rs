@@ -4,13 +4,16 @@ use std::{path::PathBuf, sync::LazyLock};
 
 use clap::{Args, Subcommand};
 use proto::{
-    dm::{auth::AuthKind, encoding::Encoding, policy::PolicyNode, uri::NodeUri},
+    dm::{encoding::Encoding, policy::PolicyNode, uri::NodeUri},
     ids::{ClassId, DeviceId, VendorId},
 };
 
-use super::common::{DataDirArgs, OutputArgs, PageArgs};
+use super::{
+    account::AccountArgs,
+    common::{DataDirArgs, OutputArgs, PageArgs},
+};
 use crate::{
-    app::devices,
+    app::devices::{self, DEFAULT_MANUFACTURER, DEFAULT_MODEL},
     campaign::update_requests::UpdateRequestPolicy,
     fleet::policy::NodeValue,
     notification::target::{Gateway, Target},
@@ -118,10 +121,9 @@ pub struct EnrolArgs {
     /// Encoding of the device's messages: xml or wbxml
     #[arg(long, default_value_t, value_name = "FORM")]
     pub encoding: Encoding,
-    /// Authentication type in both directions: md5 (a digest, once a session), hmac (a MAC over
-    /// each message) or basic (the password itself; only with an https:// URL or on this machine)
-    #[arg(long, default_value_t, value_name = "KIND")]
-    pub auth: AuthKind,
+    /// Its account.
+    #[command(flatten)]
+    pub account: AccountArgs,
     /// Vendor id, 32 hex digits
     #[arg(long, value_name = "HEX")]
     pub vendor: VendorId,
@@ -129,10 +131,10 @@ pub struct EnrolArgs {
     #[arg(long, value_name = "HEX")]
     pub class: ClassId,
     /// Manufacturer
-    #[arg(long, default_value = "fumocast")]
+    #[arg(long, default_value = DEFAULT_MANUFACTURER)]
     pub manufacturer: String,
     /// Model
-    #[arg(long, default_value = "lab")]
+    #[arg(long, default_value = DEFAULT_MODEL)]
     pub model: String,
     /// Profile listed by `dm-bridge profile list`; default: the profile of its class
     #[arg(long, value_name = "NAME")]

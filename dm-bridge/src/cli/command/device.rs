@@ -1,5 +1,7 @@
 //! `dm-bridge device`.
 
+use std::path::PathBuf;
+
 use proto::{crypto::random, dm::notification::UserMode, ids::DeviceId};
 
 use super::{
@@ -11,9 +13,11 @@ use crate::{
     app::{
         AppError,
         devices::{self, Enrolment, FreshSecrets},
+        enrolment::OwnAccount,
         policy, update_requests,
     },
     cli::args::{
+        account::AccountArgs,
         common::{DataDirArgs, OutputArgs},
         device::{DeviceCommandArgs, DeviceVerb, EnrolArgs, NotifyArgs, PolicyArgs},
     },
@@ -118,10 +122,12 @@ async fn enrol(arguments: EnrolArgs) -> Result<String, AppError> {
         class: arguments.class,
         url: arguments.url,
         encoding: arguments.encoding,
-        auth: arguments.auth,
+        auth: arguments.account.auth,
+        account: own_account(arguments.account)?,
         profile,
         firmware_object: arguments.firmware_object,
     };
+    let warnings = enrolment.account.warnings();
     let secrets = FreshSecrets {
         password: random(),
         nonce: random(),
@@ -129,10 +135,26 @@ async fn enrol(arguments: EnrolArgs) -> Result<String, AppError> {
         server_nonce: random(),
     };
     let now = Clock.now().utc;
-    match arguments.again {
-        true => devices::enrol_again(&store, now, enrolment, secrets).await,
-        false => devices::enrol(&store, now, enrolment, secrets).await,
+    let settings = match arguments.again {
+        true => devices::enrol_again(&store, now, enrolment, secrets).await?,
+        false => devices::enrol(&store, now, enrolment, secrets).await?,
+    };
+    for warning in warnings {
+        proto_cli::note!("dm-bridge: {warning}");
     }
+    Ok(settings)
+}
+
+fn own_account(arguments: AccountArgs) -> Result<OwnAccount, AppError> {
+    let read = |path: Option<PathBuf>| path.map(|path| read_text(&path)).transpose();
+    Ok(OwnAccount {
+        user: arguments.user,
+        password: read(arguments.password_file)?,
+        server_id: arguments.server_id,
+        server_password: read(arguments.server_password_file)?,
+        server_auth: arguments.server_auth,
+        certificate: arguments.client_certificate,
+    })
 }
 
 async fn notify_device(arguments: NotifyArgs) -> Result<String, AppError> {

@@ -6,7 +6,9 @@ use proto::time::Utc;
 use serde::Serialize;
 
 use crate::{
-    api::responses::{ComponentsBody, DeviceBody, DeviceDetailBody, PolicySettingBody},
+    api::responses::{
+        AccountBody, ComponentsBody, DeviceBody, DeviceDetailBody, PolicySettingBody,
+    },
     app::time_args,
     cli::args::common::OutputArgs,
 };
@@ -44,18 +46,33 @@ pub(super) fn device_table(bodies: &[DeviceBody]) -> String {
     text
 }
 
-/// Returns the lines of one device: its firmware object, its policy and its campaigns.
+/// Returns the lines of one device: its firmware object, account, policy and campaigns.
 pub(super) fn device_lines(body: &DeviceDetailBody) -> String {
     let DeviceDetailBody { device, campaigns } = body;
     let mut text = device_table(std::slice::from_ref(device));
     let (object, origin) = (&device.object, &device.object_origin);
     push_line(&mut text, format_args!("  firmware object {object} ({origin})\n"));
+    text.push_str(&account_lines(device));
     text.push_str(&policy_lines(device));
     for row in campaigns {
         let code = row.result_code.map_or_else(|| "-".to_owned(), |code| code.to_string());
         let why = row.result_text.as_deref().unwrap_or_default();
         let (id, delivery, phase) = (row.campaign, &row.delivery, &row.phase);
         push_line(&mut text, format_args!("  campaign {id}: {phase} by {delivery} {code} {why}\n"));
+    }
+    text
+}
+
+/// Returns the lines of the account of a device.
+fn account_lines(body: &DeviceBody) -> String {
+    let AccountBody { user, auth, server_id, server_auth, certificate, weak_password } =
+        &body.account;
+    let mut text = format!("  account {user}: {auth}; server {server_id}: {server_auth}\n");
+    if let Some(certificate) = certificate {
+        push_line(&mut text, format_args!("  client certificate {certificate}\n"));
+    }
+    if *weak_password {
+        text.push_str("  weak password: fewer than 16 characters\n");
     }
     text
 }

@@ -14,7 +14,8 @@ use axum::{
 };
 use proto::{
     crypto::{equal_in_constant_time, random, sha256},
-    ids::{CampaignId, DeviceId},
+    dm::auth::AuthKind,
+    ids::{CampaignId, ClassId, DeviceId},
 };
 use proto_http::transport::Proved;
 use serde::Deserialize;
@@ -23,16 +24,18 @@ use super::{super::state::Shared, retry_after};
 use crate::{
     api::{
         requests::{
-            ComponentOperationRequest, FirmwareObjectRequest, PolicyRequest, StartRequest,
-            SuspensionRequest, UpdateRequestsRequest,
+            AccountRequest, ComponentOperationRequest, EnrolRequest, FirmwareObjectRequest,
+            PolicyRequest, StartRequest, SuspensionRequest, UpdateRequestsRequest,
         },
         responses::{
             AuditBody, CampaignBody, CampaignDeviceBody, ComponentsBody, DeviceBody,
-            DeviceDetailBody, ErrorBody, PageBody,
+            DeviceDetailBody, EnrolledBody, ErrorBody, PageBody,
         },
     },
     app::{
-        AppError, campaigns, components, devices,
+        AppError, campaigns, components,
+        devices::{self, DEFAULT_MANUFACTURER, DEFAULT_MODEL, Enrolment, FreshSecrets},
+        enrolment::{OwnAccount, parse_certificate},
         policy::{self, PolicyChanges},
         status::{self, audit_cursor},
         time_args, update_requests,
@@ -88,6 +91,7 @@ pub fn routes() -> Vec<Route> {
         operator("PUT", "/api/v1/campaigns/{id}/update-requests", put(set_campaign_requests)),
         operator("GET", "/api/v1/audit", get(list_audit)),
         operator("GET", "/api/v1/devices", get(list_devices)),
+        operator("POST", "/api/v1/devices", post(enrol_device)),
         operator("GET", "/api/v1/devices/{id}", get(show_device)),
         operator("PUT", "/api/v1/devices/{id}/update-requests", put(set_device_requests)),
         operator("PUT", "/api/v1/devices/{id}/firmware-object", put(set_firmware_object)),
@@ -360,6 +364,52 @@ async fn list_devices(
     let limit = query.limit()?;
     let rows = shared.store.device_page(query.after.as_deref(), limit).await?;
     Ok(Json(PageBody::new(rows, limit)))
+}
+
+async fn enrol_device(
+    State(shared): State<Arc<Shared>>,
+    body: Bytes,
+) -> Result<Json<EnrolledBody>, AppError> {
+    let body: EnrolRequest = serde_json::from_slice(&body)
+        .map_err(|error| AppError::Usage(format!("the body is no enrolment: {error}")))?;
+    let (id, class): (DeviceId, ClassId) = (body.id.parse()?, body.class.parse()?);
+    let profile = match &body.profile {
+        Some(name) => shared.data.profile(name)?,
+        None => shared.data.profile_of(class)?,
+    };
+    let AccountRequest { auth, server_auth, certificate, .. } = &body.account;
+    let kind = |word: &Option<String>| word.as_deref().map(str::parse::<AuthKind>).transpose();
+    let enrolment = Enrolment {
+        id: id.clone(),
+        manufacturer: body.manufacturer.unwrap_or_else(|| DEFAULT_MANUFACTURER.to_owned()),
+        model: body.model.unwrap_or_else(|| DEFAULT_MODEL.to_owned()),
+        vendor: body.vendor.parse()?,
+        class,
+        url: body.url,
+        encoding: body.encoding.as_deref().unwrap_or("xml").parse()?,
+        auth: kind(auth)?.unwrap_or_default(),
+        account: OwnAccount {
+            server_auth: kind(server_auth)?,
+            certificate: certificate.as_deref().map(parse_certificate).transpose()?,
+            user: body.account.user,
+            password: body.account.password,
+            server_id: body.account.server_id,
+            server_password: body.account.server_password,
+        },
+        profile,
+        firmware_object: body.firmware_object.as_deref().map(devices::parse_object).transpose()?,
+    };
+    let secrets = FreshSecrets {
+        password: random(),
+        nonce: random(),
+        server_password: random(),
+        server_nonce: random(),
+    };
+    let (store, now) = (&*shared.store, shared.clock.now().utc);
+    let warnings = enrolment.account.warnings();
+    let settings = devices::enrol(store, now, enrolment, secrets).await?;
+    let device = (&devices::show(store, &id).await?).into();
+    Ok(Json(EnrolledBody { device, settings, warnings }))
 }
 
 async fn show_device(

@@ -27,10 +27,7 @@ use proto::{
 use proto_http::{body::BodyError, transport::Proved};
 
 use super::{
-    super::{
-        state::Shared,
-        tls::{Peer, Transport},
-    },
+    super::{state::Shared, tls::Peer},
     client_address::client_address,
     retry_after,
 };
@@ -42,7 +39,10 @@ use crate::{
         message::{InboundMessage, MessageOutcome, OutboundMessage, RawMessage},
         proof,
     },
-    fleet::{device::Device, store::StoreError},
+    fleet::{
+        device::{Device, admits},
+        store::StoreError,
+    },
     random::spread,
 };
 
@@ -93,7 +93,8 @@ fn response_to(outcome: MessageOutcome, retry: Duration) -> (&'static str, Respo
             ("not_syncml", (StatusCode::BAD_REQUEST, format!("{error}\n")).into_response())
         }
         MessageOutcome::NoCertificate => {
-            let text = "show a certificate whose common name is the device id\n";
+            let text = "show a certificate whose common name is the device id, or the one that the \
+                        device was enrolled with\n";
             ("certificate", (StatusCode::FORBIDDEN, text).into_response())
         }
     }
@@ -134,7 +135,8 @@ async fn receive(shared: &Shared, parts: RequestParts<'_>, body: Body) -> Messag
         Ok(mac) => mac,
         Err(error) => return MessageOutcome::NotSyncMl(error.to_string()),
     };
-    let raw = RawMessage { bytes: &bytes, token: token_of(query), mac: mac.as_ref() };
+    let certificate = parts.peer.certificate();
+    let raw = RawMessage { bytes: &bytes, token: token_of(query), mac: mac.as_ref(), certificate };
     match respond(shared, parts, encoding, raw).await {
         Ok(outcome) => outcome,
         Err(error) => {
@@ -158,17 +160,19 @@ async fn respond(
         || client_address(peer.address.ip(), headers, shared.connections.trusted_proxies());
     let checked = match raw.mac {
         Some(mac) => {
-            let certificate = certificate_of(peer, &mac.user);
-            if shared.wants_certificate && certificate == Certificate::Missing {
+            let id = mac.user.parse().ok();
+            let claim = Claim { network: PeerNetwork::of(address()), id, user: Some(&mac.user) };
+            if lacks_certificate(shared, peer, &claim).await? {
                 return Ok(MessageOutcome::NoCertificate);
             }
-            check_mac(shared, (PeerNetwork::of(address()), mac), certificate, raw)
+            let certificate = certificate_of(peer, &mac.user);
+            check_mac(shared, claim, (mac, certificate), raw)
                 .await?
-                .map(|(check, evaluation)| (check, Some(evaluation)))
+                .map(|(check, id, evaluation)| (check, id, Some(evaluation)))
         }
-        None => Ok((MacCheck::Passed, None)),
+        None => Ok((MacCheck::Passed, None, None)),
     };
-    let (mut check, evaluation) = match checked {
+    let (mut check, found, evaluation) = match checked {
         Ok(checked) => checked,
         Err(outcome) => return Ok(outcome),
     };
@@ -188,19 +192,23 @@ async fn respond(
         Err(MessageError::TooLarge { .. }) => return Ok(MessageOutcome::TooLarge(limit)),
         Err(error) => return Ok(MessageOutcome::NotSyncMl(error.to_string())),
     };
-    let RawMessage { bytes, token, mac } = raw;
-    let mut inbound = InboundMessage { bytes, message: &message, token, mac, network: None };
+    let RawMessage { bytes, token, mac, certificate } = raw;
+    let message = &message;
+    let mut inbound = InboundMessage { bytes, message, token, mac, network: None, certificate };
     if inbound.shows_proof() {
         inbound.network = Some(PeerNetwork::of(address()));
     }
     if let MacCheck::Refused(found) = check {
         return refuse(shared, found, inbound).await;
     }
-    let certificate = certificate_of(peer, inbound.claim());
-    if shared.wants_certificate && certificate == Certificate::Missing {
-        return Ok(MessageOutcome::NoCertificate);
+    let id = found.or_else(|| inbound.claim().parse().ok());
+    if mac.is_none() {
+        let claim = Claim { network: PeerNetwork::of(address()), id: id.clone(), user: None };
+        if lacks_certificate(shared, peer, &claim).await? {
+            return Ok(MessageOutcome::NoCertificate);
+        }
     }
-    handle(shared, inbound, certificate, evaluation).await
+    handle(shared, (inbound, id), certificate_of(peer, inbound.claim()), evaluation).await
 }
 
 /// The next step for a message with an HMAC.
@@ -216,23 +224,23 @@ enum MacCheck {
 /// needs not be parsed.
 async fn check_mac<'a>(
     shared: &'a Shared,
-    (network, mac): (PeerNetwork, &Mac),
-    certificate: Certificate,
+    claim: Claim<'_>,
+    (mac, certificate): (&Mac, Certificate),
     raw: RawMessage<'_>,
-) -> Result<Result<(MacCheck, Evaluation<'a>), MessageOutcome>, StoreError> {
-    let id = mac.user.parse::<DeviceId>().ok();
-    let credentials = ClientCredentials {
+) -> Result<Result<CheckedMac<'a>, MessageOutcome>, StoreError> {
+    let shown = ClientCredentials {
         credential: None,
         mac: Some((mac, raw.bytes)),
         user: None,
         source: &mac.user,
     };
-    let claimant = (network, id.as_ref());
-    let evaluation = match admit_proof(shared, claimant, certificate, credentials).await? {
+    let evaluation = match admit_proof(shared, &claim, certificate, shown).await? {
         Ok(evaluation) => evaluation,
         Err(wait) => return Ok(Err(MessageOutcome::LockedOut(wait))),
     };
-    let Some(id) = id else { return Ok(Ok((MacCheck::Refused(None), evaluation))) };
+    let Some(id) = device_of(shared, &claim).await? else {
+        return Ok(Ok((MacCheck::Refused(None), None, evaluation)));
+    };
     if let Some(slot) = shared.sessions.find(&id)
         && let Some(reply) = slot.lock().await.repeated(&raw.digest())
     {
@@ -245,7 +253,43 @@ async fn check_mac<'a>(
         Some((verdict, device)) => MacCheck::Refused(Some((verdict, Box::new(device)))),
         None => MacCheck::Refused(None),
     };
-    Ok(Ok((check, evaluation)))
+    Ok(Ok((check, Some(id), evaluation)))
+}
+
+/// The step after the check of an HMAC, and the device that its user is.
+type CheckedMac<'a> = (MacCheck, Option<DeviceId>, Evaluation<'a>);
+
+/// Returns the device that a peer claims to be: the user of an HMAC may be the user of an account,
+/// and need not be a device id.
+async fn device_of(shared: &Shared, claim: &Claim<'_>) -> Result<Option<DeviceId>, StoreError> {
+    let found = match claim.user {
+        Some(user) => shared.store.device_of_user(user).await?,
+        None => None,
+    };
+    Ok(found.or_else(|| claim.id.clone()))
+}
+
+/// Returns whether a required certificate is missing: one whose common name is the claim, or, of a
+/// device that is tied to one, this one.
+// spec: security 7.2 (a certificate of the device names it)
+async fn lacks_certificate(
+    shared: &Shared,
+    peer: &Peer,
+    claim: &Claim<'_>,
+) -> Result<bool, StoreError> {
+    let Some(shown) = peer.certificate().filter(|_| shared.wants_certificate) else {
+        return Ok(shared.wants_certificate);
+    };
+    // The peer holds a certificate of the CA: it is worth a row.
+    let Some(id) = device_of(shared, claim).await? else {
+        return Ok(shown.subject.as_deref() != claim.user);
+    };
+    if shown.subject.as_deref() == Some(id.as_str()) {
+        return Ok(false);
+    }
+    let device = shared.store.device(&id).await?;
+    let is_tied = |device: &Device| device.account.certificate.is_some();
+    Ok(!device.is_some_and(|device| is_tied(&device) && admits(&device, Some(shown))))
 }
 
 /// Challenges a peer whose HMAC is wrong, and counts it.
@@ -277,10 +321,8 @@ enum Certificate {
 
 // spec: security 7.2 (a certificate of the device names it)
 fn certificate_of(peer: &Peer, claim: &str) -> Certificate {
-    match &peer.transport {
-        Transport::Tls { subject } if subject.as_deref() == Some(claim) => Certificate::Shown,
-        Transport::Tls { .. } | Transport::Plain => Certificate::Missing,
-    }
+    let subject = peer.certificate().and_then(|shown| shown.subject.as_deref());
+    if subject == Some(claim) { Certificate::Shown } else { Certificate::Missing }
 }
 
 fn encoding_of(headers: &HeaderMap) -> Option<Encoding> {
@@ -301,16 +343,17 @@ fn token_of(query: Option<&str>) -> Option<&str> {
 /// Admits a proof, passes the message on, and counts its outcome.
 async fn handle(
     shared: &Shared,
-    inbound: InboundMessage<'_>,
+    (inbound, id): (InboundMessage<'_>, Option<DeviceId>),
     certificate: Certificate,
     admitted: Option<Evaluation<'_>>,
 ) -> Result<MessageOutcome, StoreError> {
-    let id = inbound.claim().parse::<DeviceId>().ok();
+    let claimed = inbound.claim().parse::<DeviceId>().ok();
     let proof = inbound.network;
     let _evaluation = match (proof, admitted) {
         (Some(network), None) => {
-            let (claimant, shown) = ((network, id.as_ref()), proof::credentials(inbound));
-            match admit_proof(shared, claimant, certificate, shown).await? {
+            let claim = Claim { network, id: claimed.clone(), user: None };
+            let shown = proof::credentials(inbound);
+            match admit_proof(shared, &claim, certificate, shown).await? {
                 Ok(evaluation) => Some(evaluation),
                 Err(wait) => return Ok(MessageOutcome::LockedOut(wait)),
             }
@@ -325,9 +368,17 @@ async fn handle(
         }
     };
     if let Some(network) = proof {
-        count_proof(shared, (network, id.as_ref()), &outcome);
+        count_proof(shared, (network, claimed.as_ref()), &outcome);
     }
     Ok(outcome)
+}
+
+/// The claim of a peer with a proof: its address, the device id that it names, and the user of its
+/// HMAC.
+struct Claim<'a> {
+    network: PeerNetwork,
+    id: Option<DeviceId>,
+    user: Option<&'a str>,
 }
 
 /// The address of a peer, and the device that it claims to be; none when the claim is no device id.
@@ -338,10 +389,11 @@ type Claimant<'a> = (PeerNetwork, Option<&'a DeviceId>);
 /// admitted whatever others have sent from its address: they cannot know that nonce.
 async fn admit_proof<'a>(
     shared: &'a Shared,
-    (network, id): Claimant<'_>,
+    claim: &Claim<'_>,
     certificate: Certificate,
     shown: ClientCredentials<'_>,
 ) -> Result<Result<Evaluation<'a>, Duration>, StoreError> {
+    let (network, id) = (claim.network, claim.id.as_ref());
     let now = shared.clock.now();
     {
         let mut limiter = limiter(shared);
@@ -349,7 +401,8 @@ async fn admit_proof<'a>(
             return Ok(Ok(Evaluation::begin(shared, &mut limiter, (network, id))));
         }
     }
-    let is_familiar = match (certificate, id) {
+    let found = device_of(shared, claim).await?;
+    let is_familiar = match (certificate, &found) {
         (Certificate::Shown, _) => true,
         (Certificate::Missing, Some(id)) => {
             shared.store.proved_from(id).await?.has(network, now.utc)
@@ -364,7 +417,10 @@ async fn admit_proof<'a>(
             Err(wait) => wait,
         }
     };
-    let Some(name) = id else { return Ok(Err(wait)) };
+    let Some(name) = &found else { return Ok(Err(wait)) };
+    // The body, which names the device of an HMAC, is not parsed yet.
+    let source = if claim.user.is_some() { name.as_str() } else { shown.source };
+    let shown = ClientCredentials { source, ..shown };
     // spec: security 7.2 (the owner beside a stranger)
     if fits_stored_nonce(&*shared.store, name, shown, &mut random::<16>).await? {
         return Ok(Ok(Evaluation::begin(shared, &mut limiter(shared), (network, id))));

@@ -2,6 +2,7 @@
 
 mod device;
 mod download;
+mod enrolment;
 mod image_servers;
 mod proofs;
 mod strangers;
@@ -471,7 +472,7 @@ async fn a_request_without_a_token_gets_nothing_from_any_route_of_operators() {
             }
         }
     }
-    assert_eq!(refused, 16 * 3, "every other route is an operator's");
+    assert_eq!(refused, 17 * 3, "every other route is an operator's");
     let open = routes().into_iter().filter(|route| route.access == Access::Open);
     let open: Vec<_> = open.map(|route| route.path).collect();
     assert_eq!(open, ["/healthz", "/readyz"]);

@@ -38,7 +38,7 @@ use sqlx::{
 
 use self::{
     challenge_keys::KeyOfDay,
-    columns::unavailable,
+    columns::{parsed, unavailable},
     connection::{Pool, PoolOptions},
     reader::Reader,
     rows::{
@@ -213,6 +213,13 @@ impl FleetStore for SqliteStore {
 
     async fn device_with_secrets(&self, id: &DeviceId) -> Result<Option<Device>, StoreError> {
         self.reader.device(id).await
+    }
+
+    async fn device_of_user(&self, user: &str) -> Result<Option<DeviceId>, StoreError> {
+        let query = sqlx::query("SELECT id FROM device WHERE auth = 'hmac' AND user = ?");
+        let row = self.pool.fetch_optional(query.bind(user)).await;
+        let row = row.map_err(unavailable("read a device"))?;
+        row.map(|row| parsed(&row, "id")).transpose()
     }
 
     async fn device_page(

@@ -579,7 +579,8 @@ fn a_notification_begins_the_session_that_it_names_once() {
     let mut device = Device::new();
     let mut config = config();
     let nonce = b"server nonce".to_vec();
-    config.dm.account.server = Some(dm::ServerProof { secret, nonce });
+    config.dm.account.server =
+        Some(dm::ServerProof { kind: proto::dm::auth::AuthKind::Md5, secret, nonce });
     let root = device.broadcast.keys.root_envelope();
     device.agent = try_boot_as(config, root, &device.disk, device.now, 1).unwrap();
     device.run();

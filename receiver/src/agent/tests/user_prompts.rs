@@ -269,7 +269,8 @@ fn a_server_reaches_a_device_that_is_on_and_after_a_call_one_whose_user_was_in_i
         let secret = proto::dm::auth::Secret::new("server", SERVER_PASSWORD);
         let mut config = config();
         let nonce = b"server nonce".to_vec();
-        config.dm.account.server = Some(dm::ServerProof { secret: secret.clone(), nonce });
+        let kind = proto::dm::auth::AuthKind::Md5;
+        config.dm.account.server = Some(dm::ServerProof { kind, secret: secret.clone(), nonce });
         let root = device.broadcast.keys.root_envelope();
         device.agent = try_boot_as(config, root, &device.disk, device.now, 1).unwrap();
         device.run();

@@ -75,7 +75,10 @@ impl ClientAuth {
     ) -> Result<(), SessionError> {
         let challenge =
             status.challenge.as_ref().ok_or(SessionError::Protocol("a challenge without Chal"))?;
-        let kind = challenge.kind().filter(|kind| self.may_send(*kind, origin));
+        // Without a password there is nothing to answer with.
+        let has_secret = self.kind != AuthKind::Transport;
+        let may_send = |kind: &AuthKind| has_secret && self.may_send(*kind, origin);
+        let kind = challenge.kind().filter(may_send);
         self.kind = kind.ok_or(SessionError::UnsupportedAuthentication)?;
         if self.challenges >= max_challenges {
             return Err(SessionError::CredentialsRefused);

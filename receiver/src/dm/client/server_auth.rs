@@ -47,11 +47,11 @@ pub(super) enum AuthOutcome {
 
 impl ServerAuth {
     /// Returns the state for the server of an account; `None` when the account has no credentials
-    /// of the server.
+    /// of the server, or TLS alone authenticates it.
     pub(super) fn of(account: &Account) -> Option<Self> {
-        let proof = account.server.as_ref()?;
+        let proof = account.server.as_ref().filter(|it| it.kind != AuthKind::Transport)?;
         Some(Self {
-            kind: account.auth,
+            kind: proof.kind,
             id: account.server_id.clone(),
             secret: proof.secret.clone(),
             challenge_nonce: None,
@@ -94,7 +94,7 @@ impl ServerAuth {
 
     fn accept(&mut self, device: &mut dyn ManagementBackend) -> AuthOutcome {
         self.challenge_nonce = None;
-        if self.kind == AuthKind::Basic {
+        if !self.kind.has_nonce() {
             self.is_authenticated = true;
             return AuthOutcome::Authenticated(StatusCode::AUTHENTICATED, None);
         }
@@ -110,6 +110,7 @@ impl ServerAuth {
     fn matches(&self, message: &Message, octets: &[u8], mac: Option<&Mac>, nonce: &[u8]) -> bool {
         let credential = message.header.credential.as_ref();
         match self.kind {
+            AuthKind::Transport => false,
             AuthKind::Basic => credential.is_some_and(|it| self.secret.proves_basic(it)),
             AuthKind::Md5 => {
                 !nonce.is_empty() && credential.is_some_and(|it| self.secret.proves(it, nonce))

@@ -134,6 +134,7 @@ impl Machine {
                     encoding: proto::dm::encoding::Encoding::Xml,
                     auth: proto::dm::auth::AuthKind::Md5,
                     server: self.setup.is_notified.then(|| dm::ServerProof {
+                        kind: proto::dm::auth::AuthKind::Md5,
                         secret: Secret::new("fumocast", &account::server_password()),
                         nonce: account::NONCE.to_vec(),
                     }),

@@ -10,19 +10,18 @@
 
 use std::collections::BTreeSet;
 
-use proto::{crypto::random, ids::DeviceId};
+use proto::{crypto::random, dm::auth::Secret, ids::DeviceId};
 use sqlx::sqlite::SqliteRow;
 
 use super::{
     SqliteStore,
     columns::{get, parsed, unavailable, unsigned},
     connection::{Pool, Writing},
-    sealing::{self, Sealer, insert, known, no_key, update},
+    sealing::{self, Names, Sealer, insert, known, no_key, update},
 };
 use crate::{
     fleet::{
-        device::SERVER_ID,
-        sealing::{KeyId, Owner, Role, key_id},
+        sealing::{KeyId, Role, key_id},
         store::StoreError,
     },
     shell::store::key_file::KeyFile,
@@ -104,7 +103,7 @@ impl<'a> Rotation<'a> {
     pub async fn step(&mut self) -> Result<bool, StoreError> {
         let mut writing = begin(&self.store.pool).await?;
         let rows = writing.fetch_all(sqlx::query(
-            "SELECT id, user, secret, server_secret FROM device WHERE id > ? ORDER BY id LIMIT ?",
+            "SELECT id, user, secret, server_secret, server_id FROM device WHERE id > ? ORDER BY id LIMIT ?",
         )
         .bind(&self.cursor)
         .bind(BATCH))
@@ -178,10 +177,11 @@ fn reseal(
     if is_new(&own) && server.as_ref().is_none_or(is_new) {
         return Ok(None);
     }
-    let (own, server) = sealing::open_sealed(keys, (own, server), (&device, &user))?;
-    let owner = Owner { device: &device, role: Role::Device, user: &user };
-    let theirs = Owner { role: Role::Server, user: SERVER_ID, ..owner };
-    let sealed = (sealer.seal(owner, &own), server.map(|secret| sealer.seal(theirs, &secret)));
+    let server_id: String = get(row, "server_id")?;
+    let names = Names::of(&device, (&user, &server_id));
+    let (own, server) = sealing::open_sealed(keys, (own, server), names)?;
+    let seal = |role, secret: &Secret| sealer.seal(names.owner(role), secret);
+    let sealed = (seal(Role::Device, &own), server.map(|it| seal(Role::Server, &it)));
     Ok(Some((device, sealed)))
 }
 

@@ -8,7 +8,7 @@ use super::{
 use crate::{fleet::store::StoreError, shell::store::key_file::KeyFile};
 
 /// Each entry leads from the schema version of its index to the next.
-pub(super) const MIGRATIONS: [&str; 21] = [
+pub(super) const MIGRATIONS: [&str; 23] = [
     include_str!("schema_1.sql"),
     include_str!("schema_2.sql"),
     include_str!("schema_3.sql"),
@@ -34,6 +34,9 @@ pub(super) const MIGRATIONS: [&str; 21] = [
     // Nothing but what `sealing::scrub` does.
     "",
     include_str!("schema_20.sql"),
+    // Nothing but what `sealing::scrub` does.
+    "",
+    include_str!("schema_22.sql"),
     // Nothing but what `sealing::scrub` does, which is done last.
     "",
 ];

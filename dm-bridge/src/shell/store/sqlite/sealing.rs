@@ -75,7 +75,7 @@ pub(super) fn seal(sealer: Option<&Sealer>, row: &Device) -> Sealed {
     let server = row.server.as_ref();
     (
         seal(Role::Device, &row.auth.user, &row.auth.secret),
-        server.and_then(|server| seal(Role::Server, SERVER_ID, &server.secret)),
+        server.and_then(|server| seal(Role::Server, &row.account.server_id, &server.secret)),
     )
 }
 
@@ -187,14 +187,39 @@ pub(super) enum Secrets<'a> {
     Sealed,
 }
 
+/// The names that the secrets of a device are made with.
+#[derive(Clone, Copy)]
+pub(super) struct Names<'a> {
+    device: &'a DeviceId,
+    /// User name of the device.
+    user: &'a str,
+    server_id: &'a str,
+}
+
+impl<'a> Names<'a> {
+    /// Returns the names of a device, of its user and of its server.
+    pub(super) const fn of(device: &'a DeviceId, (user, server_id): (&'a str, &'a str)) -> Self {
+        Self { device, user, server_id }
+    }
+
+    /// Returns the owner of one of the secrets.
+    pub(super) const fn owner(self, role: Role) -> Owner<'a> {
+        let user = match role {
+            Role::Device => self.user,
+            Role::Server => self.server_id,
+        };
+        Owner { device: self.device, role, user }
+    }
+}
+
 /// Returns the secrets of a device.
 pub(super) fn read(
     secrets: Secrets<'_>,
     sealed: (Vec<u8>, Option<Vec<u8>>),
-    owner: (&DeviceId, &str),
+    names: Names<'_>,
 ) -> Result<(StoredSecret, Option<StoredSecret>), StoreError> {
     match secrets {
-        Secrets::Opened(keys) => open(keys, sealed, owner),
+        Secrets::Opened(keys) => open(keys, sealed, names),
         Secrets::Sealed => Ok((StoredSecret::sealed(), sealed.1.map(|_| StoredSecret::sealed()))),
     }
 }
@@ -202,9 +227,9 @@ pub(super) fn read(
 fn open(
     keys: &KeyFile,
     sealed: (Vec<u8>, Option<Vec<u8>>),
-    owner: (&DeviceId, &str),
+    names: Names<'_>,
 ) -> Result<(StoredSecret, Option<StoredSecret>), StoreError> {
-    let (own, server) = open_sealed(keys, sealed, owner)?;
+    let (own, server) = open_sealed(keys, sealed, names)?;
     Ok((StoredSecret::from_store(own), server.map(StoredSecret::from_store)))
 }
 
@@ -212,9 +237,9 @@ fn open(
 pub(super) fn open_sealed(
     keys: &KeyFile,
     (own, server): (Vec<u8>, Option<Vec<u8>>),
-    (device, user): (&DeviceId, &str),
+    names: Names<'_>,
 ) -> Result<(Secret, Option<Secret>), StoreError> {
-    let own = keys.open(Owner { device, role: Role::Device, user }, &own)?;
-    let theirs = Owner { device, role: Role::Server, user: SERVER_ID };
-    Ok((own, server.map(|sealed| keys.open(theirs, &sealed)).transpose()?))
+    let own = keys.open(names.owner(Role::Device), &own)?;
+    let open = |sealed: Vec<u8>| keys.open(names.owner(Role::Server), &sealed);
+    Ok((own, server.map(open).transpose()?))
 }

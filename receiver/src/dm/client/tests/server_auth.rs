@@ -11,7 +11,7 @@ fn begin(kind: AuthKind) -> Talk {
     settings.account.auth = kind;
     settings.account.secret = Secret::for_kind(kind, "LAB-0001", "password");
     let nonce = b"server first".to_vec();
-    settings.account.server = Some(ServerProof { secret: secret(kind), nonce });
+    settings.account.server = Some(ServerProof { kind, secret: secret(kind), nonce });
     let client = DmClient::new(settings, Limits::default());
     Talk::begin_with(client, FakeDevice::default(), at(0))
 }
@@ -60,7 +60,7 @@ fn an_authenticated_server_is_valid_for_the_session_and_gets_the_next_nonce() {
 // test: oma-dm 5.2
 #[test]
 fn no_command_of_an_unauthenticated_server_is_run() {
-    for kind in AuthKind::ALL {
+    for kind in AuthKind::ALL.into_iter().filter(|kind| kind.has_password()) {
         let mut talk = begin(kind);
         let report = final_alert("c-1", ResultCode::SUCCESS);
         talk.device.queue.push(report);
@@ -98,7 +98,7 @@ fn no_command_of_an_unauthenticated_server_is_run() {
 // test: oma-dm 5.2
 #[test]
 fn commands_without_credentials_end_the_session_with_an_alert_and_no_challenge() {
-    for kind in AuthKind::ALL {
+    for kind in AuthKind::ALL.into_iter().filter(|kind| kind.has_password()) {
         let mut talk = begin(kind);
         talk.device.queue.push(final_alert("c-1", ResultCode::SUCCESS));
         let message = talk.reply(StatusCode::AUTHENTICATED, arming());

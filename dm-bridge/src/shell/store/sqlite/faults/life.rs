@@ -405,7 +405,14 @@ impl<'a> Life<'a> {
             Work::Message { bytes, message, token } => {
                 let network = Some(PeerNetwork::of([192, 0, 2, 1].into()));
                 let network = network.filter(|_| message.header.credential.is_some());
-                let inbound = InboundMessage { bytes, message, token: *token, mac: None, network };
+                let inbound = InboundMessage {
+                    bytes,
+                    message,
+                    token: *token,
+                    mac: None,
+                    network,
+                    certificate: None,
+                };
                 let (at, id) = ((now, Limits::default()), id(DEVICE));
                 let handled = self.session.handle(&self.store, at, &id, inbound, &mut random);
                 Ok(match handled.await? {

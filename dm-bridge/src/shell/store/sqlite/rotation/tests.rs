@@ -10,7 +10,7 @@ use super::{super::schema::MIGRATIONS, *};
 use crate::{
     fleet::{
         audit::{Actor, Audit},
-        device::Device,
+        device::{Device, SERVER_ID},
         store::FleetStore as _,
         store_tests,
     },
@@ -86,6 +86,11 @@ const BEFORE_14: &str = "
     DROP TABLE phase_count; DROP INDEX arming_by_package_secret;
     ALTER TABLE arming DROP COLUMN package_secret;
     DROP TABLE challenge_key; DROP TABLE probe;
+    DROP INDEX device_by_hmac_user;
+    ALTER TABLE device DROP COLUMN server_id;
+    ALTER TABLE device DROP COLUMN server_auth;
+    ALTER TABLE device DROP COLUMN certificate;
+    ALTER TABLE device DROP COLUMN account_flags;
     ALTER TABLE device DROP COLUMN challenge_count;
     ALTER TABLE device DROP COLUMN proved_from;
     ALTER TABLE device ADD COLUMN challenge_nonce BLOB;

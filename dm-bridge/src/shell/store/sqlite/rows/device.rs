@@ -2,7 +2,7 @@
 
 use std::sync::LazyLock;
 
-use proto::{ids::DeviceId, time::Utc};
+use proto::{crypto::Digest, ids::DeviceId, time::Utc};
 use serde::{Serialize, de::DeserializeOwned};
 use sqlx::sqlite::SqliteRow;
 
@@ -12,14 +12,15 @@ use super::super::{
         parsed, unsigned, utc, words,
     },
     connection::Connection,
-    sealing::{self, Sealed, Sealer, Secrets},
+    sealing::{self, Names, Sealed, Sealer, Secrets},
     table::{BatchTexts, SqliteQuery, Table, table},
 };
 use crate::{
     campaign::update_requests::UpdateRequestPolicy,
     fleet::{
         device::{
-            Device, DeviceAuth, DeviceNonce, FirmwareObject, ServerCredentials, SuspendCommand,
+            AccountTerms, Device, DeviceAuth, DeviceNonce, FirmwareObject, ServerCredentials,
+            SuspendCommand,
         },
         profile::Profile,
         store::StoreError,
@@ -60,11 +61,18 @@ table! {
         components: json = to_json(&row.components),
         policy: json = to_json(&row.policy),
         object_origin: parsed = row.object.origin.as_str(),
+        server_id: get = &row.account.server_id,
+        server_auth: parsed = row.account.server_kind.as_str(),
+        certificate: digest = row.account.certificate.map(|digest| digest.to_string()),
+        account_flags: list = words(row.account.has_weak_password.then_some(WEAK_PASSWORD)),
     }
     pub(in crate::shell::store::sqlite) fn read_device(secrets: Secrets<'_>) {
         let (id, user): (DeviceId, String) = (id()?, user()?);
+        let server_id: String = server_id()?;
         let sealed = (secret()?, server_secret()?);
-        let (secret, server_secret) = sealing::read(secrets, sealed, (&id, &user))?;
+        let names = Names::of(&id, (&user, &server_id));
+        let (secret, server_secret) = sealing::read(secrets, sealed, names)?;
+        let flags: Vec<String> = account_flags()?;
         let server_nonce: Option<Vec<u8>> = server_nonce()?;
         let credentials = |(secret, nonce)| ServerCredentials { secret, nonce: DeviceNonce(nonce) };
         Ok(Device {
@@ -84,6 +92,12 @@ table! {
                 challenge_count: challenge_count()?,
                 proved_from: proved_from()?,
             },
+            account: AccountTerms {
+                server_id,
+                server_kind: server_auth()?,
+                certificate: certificate()?,
+                has_weak_password: flags.iter().any(|flag| flag == WEAK_PASSWORD),
+            },
             server: server_secret.zip(server_nonce).map(credentials),
             update_requests: update_requests()?,
             profile: Profile { name: profile()?, quirks: quirks()?.into_iter().collect() },
@@ -95,6 +109,14 @@ table! {
             last_seen: last_seen()?.map(Utc),
         })
     }
+}
+
+/// Word of the column `account_flags`.
+const WEAK_PASSWORD: &str = "weak-password";
+
+fn digest(row: &SqliteRow, column: &'static str) -> Result<Option<Digest>, StoreError> {
+    let Some(text) = get::<Option<String>>(row, column)? else { return Ok(None) };
+    Digest::from_hex(&text).map(Some).ok_or_else(|| damaged(column)(text))
 }
 
 /// Returns the JSON of a value; most devices have the default one, which is absent.

@@ -28,8 +28,8 @@ use crate::{
         audit::{Actor, Audit},
         components::Components,
         device::{
-            Device, DeviceAuth, DeviceNonce, FirmwareObject, Nonce, ServerCredentials,
-            SuspendCommand,
+            AccountTerms, Device, DeviceAuth, DeviceNonce, FirmwareObject, Nonce,
+            ServerCredentials, SuspendCommand,
         },
         package_secret::PackageSecret,
         policy::DesiredPolicy,
@@ -176,6 +176,14 @@ async fn each_column_of_a_device_is_read_as_it_was_written() {
     let store = open(folder.path()).await;
     let mut row = store_tests::device("a");
     row.auth.user = "user of a".to_owned();
+    row.account = AccountTerms {
+        server_id: "server of a".to_owned(),
+        server_kind: AuthKind::Basic,
+        certificate: Some(Digest([0xce; 32])),
+        has_weak_password: true,
+    };
+    let server = Secret::for_kind(AuthKind::Basic, "server of a", "password of a server");
+    row.server = row.server.map(|it| ServerCredentials { secret: server.into(), ..it });
     row.last_seen = Some(Utc(1_235));
     put(&store, row.clone()).await;
     row.version = 1;
@@ -209,6 +217,12 @@ fn other_device(row: &Device) -> Device {
             next_nonce: Some(Nonce([35; 16])),
             challenge_count: 3,
             proved_from: store_tests::proved_from(2, Utc(2_002)),
+        },
+        account: AccountTerms {
+            server_id: "another server".to_owned(),
+            server_kind: AuthKind::Transport,
+            certificate: Some(Digest([0xcf; 32])),
+            has_weak_password: true,
         },
         server: Some(ServerCredentials {
             secret: Secret::new("fumocast", "another secret").into(),
