@@ -12,8 +12,8 @@ use proto::{
         encoding::{Encoding, MetaOrder},
         large::Reassembler,
         syncml::{
-            Alert, Challenge, Command, CommandId, Credential, Header, Item, Location, Message,
-            MessageId, Meta, Status, Verb,
+            Alert, Challenge, Command, CommandId, Credential, Data, Header, Item, Location,
+            Message, MessageId, Meta, Status, Verb,
         },
     },
     peer::PeerNetwork,
@@ -368,7 +368,11 @@ impl InboundObjects {
         items: &'i [Item],
         limit: u64,
     ) -> Result<Cow<'i, [Item]>, StatusCode> {
-        if self.open.is_none() && items.iter().all(|item| !item.more_data) {
+        let is_whole = |item: &Item| {
+            let length = item.data.as_ref().map_or(0, Data::len);
+            !item.more_data && u64::try_from(length).is_ok_and(|length| length <= limit)
+        };
+        if self.open.is_none() && items.iter().all(is_whole) {
             return Ok(Cow::Borrowed(items));
         }
         let mut open = self.open.take().unwrap_or_default();

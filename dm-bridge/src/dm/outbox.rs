@@ -12,7 +12,7 @@ use proto::{
     dm::{
         code::{AlertCode, Format, StatusCode},
         encoding::Encoding,
-        large::Chunker,
+        large::{Chunker, object_size},
         nodes::device,
         syncml::{
             Alert, Command, CommandId, Exec, Group, Item, Manage, Message, MessageId, Meta, Status,
@@ -263,6 +263,17 @@ impl PlannedCommand {
         }
     }
 
+    /// Returns the octets of its largest object, as they stand in a message.
+    fn object_size(&self, encoding: Encoding) -> u64 {
+        match &self.request {
+            Request::Replace(item) | Request::Add(item) => object_size(item, encoding),
+            Request::Group(_, members) => {
+                members.iter().map(|member| member.object_size(encoding)).max().unwrap_or(0)
+            }
+            Request::Get(_) | Request::Exec(..) | Request::Alert(..) | Request::Prompt(_) => 0,
+        }
+    }
+
     /// Returns the name of the command.
     #[must_use]
     pub const fn verb(&self) -> Verb {
@@ -395,12 +406,31 @@ impl Outbox {
         if let Some(size) = size.and_then(|size| usize::try_from(size).ok()) {
             self.max_message = size.min(limits.message_bytes);
         }
-        let largest = announced.and_then(|meta| meta.max_object_size);
+        // The last value of the session counts; 0 says nothing.
+        let largest = announced.and_then(|meta| meta.max_object_size).filter(|size| *size > 0);
         self.max_object = largest.or(self.max_object);
     }
 
-    pub(super) const fn max_message(&self) -> usize {
-        self.max_message
+    /// Returns the reason for which a command cannot be sent at all.
+    pub(super) fn why_too_large(&self, planned: &PlannedCommand, encoding: Encoding) -> String {
+        match self.max_object.map(|limit| (planned.object_size(encoding), limit)) {
+            Some((size, limit)) if size > limit => {
+                format!("an object of {size} octets exceeds MaxObjSize {limit} of the device")
+            }
+            Some(_) | None => self.why_no_room(),
+        }
+    }
+
+    /// Returns the reason for which a message has no room for a command.
+    pub(super) fn why_no_room(&self) -> String {
+        format!("a command does not fit into {} octets", self.max_message)
+    }
+
+    /// Returns whether a command has an object that the device does not take, in one piece or in
+    /// chunks.
+    // spec: oma-dm 2.1 (MaxObjSize)
+    fn exceeds_object_limit(&self, planned: &PlannedCommand, encoding: Encoding) -> bool {
+        self.max_object.is_some_and(|limit| planned.object_size(encoding) > limit)
     }
 
     pub(super) const fn groups(&self) -> GroupSupport {
@@ -535,6 +565,9 @@ impl Outbox {
         let message = reply.id();
         let mut is_first = true;
         while let Some(planned) = self.queue.pop_front() {
+            if self.exceeds_object_limit(&planned, encoding) {
+                return self.too_large(planned, is_first);
+            }
             let mut entries = Vec::new();
             reply.push_group(|next_id| {
                 planned.command(&mut |planned, group| {
@@ -545,14 +578,7 @@ impl Outbox {
             });
             if reply.length(encoding) > self.max_message {
                 reply.pop();
-                if !is_first {
-                    self.queue.push_front(planned);
-                    return Packed::Full;
-                }
-                return match planned.group_kind() {
-                    Some(kind) => Packed::GroupTooLarge(kind),
-                    None => Packed::TooLarge(planned),
-                };
+                return self.too_large(planned, is_first);
             }
             is_first = false;
             for (id, entry) in entries {
@@ -563,13 +589,25 @@ impl Outbox {
         Packed::Full
     }
 
+    /// Ends a message before a command that it does not hold; one that no message holds is returned.
+    fn too_large(&mut self, planned: PlannedCommand, is_first: bool) -> Packed {
+        if !is_first {
+            self.queue.push_front(planned);
+            return Packed::Full;
+        }
+        match planned.group_kind() {
+            Some(kind) => Packed::GroupTooLarge(kind),
+            None => Packed::TooLarge(planned),
+        }
+    }
+
     /// Starts to send a write in chunks; returns whether its object is within the device's limit.
     pub(super) fn start_object(&mut self, planned: PlannedCommand, encoding: Encoding) -> bool {
         let Request::Replace(item) = planned.request() else { return false };
-        let chunker = Chunker::new(item, encoding);
-        if self.max_object.is_some_and(|limit| chunker.size() > limit) {
+        if self.exceeds_object_limit(&planned, encoding) {
             return false;
         }
+        let chunker = Chunker::new(item, encoding);
         self.object = Some(OutboundObject { planned, chunker, awaiting: None });
         true
     }

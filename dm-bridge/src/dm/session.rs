@@ -560,12 +560,13 @@ impl DmSession {
                 }
                 Packed::GroupTooLarge(kind) => self.regroup(ctx, kind),
                 Packed::TooLarge(planned) => {
+                    let reason = self.outbox.why_too_large(&planned, encoding);
                     if self.capabilities.accepts_large_objects()
                         && self.outbox.start_object(planned, encoding)
                     {
                         self.send_chunk(ctx, reply, encoding);
                     } else {
-                        self.abort_oversized(ctx);
+                        self.abort_oversized(ctx, reason);
                     }
                     return;
                 }
@@ -627,14 +628,13 @@ impl DmSession {
         encoding: Encoding,
     ) {
         if self.outbox.send_chunk(reply, encoding).is_err() {
-            self.abort_oversized(ctx);
+            let reason = self.outbox.why_no_room();
+            self.abort_oversized(ctx, reason);
         }
     }
 
-    /// Ends the session: a command exceeds the message size of the device, and it supports no large
-    /// objects.
-    fn abort_oversized(&mut self, ctx: &mut Context<'_>) {
-        let reason = format!("a command does not fit into {} octets", self.outbox.max_message());
+    /// Ends the session: a command exceeds the sizes that the device accepts.
+    fn abort_oversized(&mut self, ctx: &mut Context<'_>, reason: String) {
         audit_note(ctx, &*reason);
         if let Stage::Arming(sequence) = &self.stage {
             // The next session uses the next delivery method, if there is one.

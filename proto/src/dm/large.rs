@@ -14,6 +14,20 @@ use super::{
     syncml::{Data, Item, Meta, Verb},
 };
 
+/// Returns the octets of an item's data as they stand in a message of a form: what MaxObjSize limits,
+/// in one message or in several.
+// spec: oma-dm 2.1 (MaxObjSize)
+#[must_use]
+pub fn object_size(item: &Item, encoding: Encoding) -> u64 {
+    let length = match (&item.data, encoding) {
+        // In base64.
+        (Some(Data::Octets(octets)), Encoding::Xml) => octets.len().div_ceil(3) * 4,
+        (Some(data), Encoding::Xml | Encoding::Wbxml) => data.len(),
+        (None, _) => 0,
+    };
+    u64::try_from(length).unwrap_or(u64::MAX)
+}
+
 /// Joins the chunks of at most one object.
 #[derive(Debug, Clone, Default)]
 pub struct Reassembler {
@@ -54,7 +68,8 @@ impl Reassembler {
     }
 
     /// Adds an item or a chunk of one; returns the item when it is complete. An object of more than
-    /// `limit` octets is rejected by the size that its first chunk announces.
+    /// `limit` octets is rejected: by the size that its first chunk announces, or, in one piece, by
+    /// its own.
     ///
     /// # Errors
     ///
@@ -105,7 +120,9 @@ impl Reassembler {
 
     fn begin(&mut self, verb: Verb, item: &Item, limit: u64) -> Result<Item, StatusCode> {
         if !item.more_data {
-            return Ok(item.clone());
+            let length = item.data.as_ref().map_or(0, Data::len);
+            let fits = u64::try_from(length).is_ok_and(|length| length <= limit);
+            return if fits { Ok(item.clone()) } else { Err(StatusCode::TOO_LARGE) };
         }
         let Some(size) = item.meta.as_ref().and_then(|meta| meta.size) else {
             return Err(StatusCode::SIZE_REQUIRED);

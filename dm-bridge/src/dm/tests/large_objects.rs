@@ -79,6 +79,42 @@ fn a_device_without_large_objects_gets_none() {
     assert!(latest(&context).reason.as_deref().unwrap().contains("does not fit"));
 }
 
+// test: oma-dm 2.1
+#[test]
+fn an_object_beyond_the_limit_of_the_device_is_sent_in_no_way() {
+    for (announced, is_armed) in [(1_451, false), (1_452, true), (0, true)] {
+        let mut context = device_context();
+        // 1,452 characters of base64, in one message of a device that takes any.
+        context.campaigns[0].documents.manifest = vec![2; 1_089];
+        let mut device = scripted().with("LrgObj", "true");
+        let mut first = device.first_with(&[1; 16]);
+        // The first message alone says it: it counts for the whole session.
+        first.header.meta.get_or_insert_default().max_object_size = Some(announced);
+        let replies = device.run_from(&mut context, first, NOW);
+        let written: Vec<_> = device.written();
+        assert_eq!(written.contains(&"Manifest".to_owned()), is_armed, "{announced}");
+        let row = latest(&context);
+        assert_eq!(row.phase == ArmingPhase::Armed, is_armed, "{announced}: {replies:?}");
+        let reason = row.reason.as_deref().unwrap_or_default();
+        assert_eq!(reason.contains("1452 octets exceeds MaxObjSize 1451"), !is_armed, "{reason}");
+    }
+}
+
+// test: oma-dm 2.1
+#[test]
+fn a_value_of_a_device_beyond_the_announced_limit_is_refused_in_one_piece_too() {
+    let mut context = device_context();
+    let limits = Limits { object_bytes: 100, ..Limits::default() };
+    for (length, code) in [(100, 200), (101, 413)] {
+        let mut device = scripted();
+        device.client.info.push(("./DevInfo/Man", "x".repeat(length)));
+        let first = device.first_with(&[1; 16]);
+        context.device.auth.next_nonce = Some(Nonce([1; 16]));
+        let (_, reply) = accepted(open(&mut context, &first, NOW, limits, &mut || [7; 16]));
+        assert!(codes(&reply).contains(&(Verb::Replace, code)), "{length}: {:?}", codes(&reply));
+    }
+}
+
 #[test]
 fn chunked_values_of_a_device_are_reassembled_and_a_missing_end_is_reported() {
     let chunk = |text: &str, size, more_data| {

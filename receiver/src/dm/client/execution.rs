@@ -9,7 +9,7 @@ use proto::{
     dm::{
         code::{AlertCode, StatusCode},
         encoding::Encoding,
-        large::Reassembler,
+        large::{Reassembler, object_size},
         syncml::{
             Alert, Command, CommandId, Data, Exec, Group, Header, Item, Manage, Message, MessageId,
             Meta, Results, Status, Verb,
@@ -150,12 +150,27 @@ pub(super) struct SpaceLeft {
     /// A message without commands.
     empty: Message,
     bytes: usize,
+    /// MaxObjSize of the server, if it announces one.
+    object_bytes: Option<u64>,
 }
 
 impl SpaceLeft {
-    /// Returns the space beside a header in a message of at most `bytes` octets.
-    pub(super) const fn new(encoding: Encoding, header: Header, bytes: usize) -> Self {
-        Self { encoding, empty: Message { header, commands: Vec::new(), is_final: true }, bytes }
+    /// Returns the space beside a header in a message of at most `bytes` octets, for objects of at
+    /// most `object_bytes`.
+    pub(super) const fn new(
+        encoding: Encoding,
+        header: Header,
+        bytes: usize,
+        object_bytes: Option<u64>,
+    ) -> Self {
+        let empty = Message { header, commands: Vec::new(), is_final: true };
+        Self { encoding, empty, bytes, object_bytes }
+    }
+
+    /// Returns whether the server takes an object, in one piece or in chunks.
+    // spec: oma-dm 2.1 (MaxObjSize)
+    fn takes(&self, item: &Item) -> bool {
+        self.object_bytes.is_none_or(|limit| object_size(item, self.encoding) <= limit)
     }
 
     fn fits(&self, commands: Vec<Command>) -> bool {
@@ -434,6 +449,9 @@ impl<'a> Executor<'a> {
         let mut read = |item: &Item| {
             let uri = item.target_uri().ok_or(StatusCode::INCOMPLETE)?;
             let found = self.tree.get(self.device, uri)?;
+            if !found.iter().all(|item| self.space.takes(item)) {
+                return Err(StatusCode::TOO_LARGE);
+            }
             let size = |item: &Item| {
                 item.source_uri().map_or(0, str::len) + item.data.as_ref().map_or(0, Data::len)
             };

@@ -6,7 +6,7 @@ use proto::dm::{
     code::{AlertCode, StatusCode},
     encoding::Encoding,
     large::Chunker,
-    syncml::{Command, CommandId, Header, Item, Message, MessageId, Results, Status},
+    syncml::{Command, CommandId, Header, Item, Message, MessageId, Meta, Results, Status},
 };
 
 use super::{
@@ -26,6 +26,8 @@ pub(super) struct OutboundPackage {
     encoding: Encoding,
     /// MaxMsgSize of the server.
     max_message_bytes: usize,
+    /// MaxObjSize of the server, if it announces one.
+    max_object_bytes: Option<u64>,
     /// The management object of final alerts.
     object: String,
     /// Commands that did not fit into the last message.
@@ -84,6 +86,7 @@ impl OutboundPackage {
         Self {
             encoding,
             max_message_bytes,
+            max_object_bytes: None,
             object,
             queue: VecDeque::new(),
             challenge_status: None,
@@ -172,15 +175,22 @@ impl OutboundPackage {
         Some(())
     }
 
-    /// Limits messages to what the server accepts.
-    pub(super) fn limit_message(&mut self, server_bytes: u64, own_bytes: usize) {
-        let bytes = usize::try_from(server_bytes).unwrap_or(usize::MAX);
-        self.max_message_bytes = bytes.clamp(MIN_MESSAGE_BYTES, own_bytes);
+    /// Limits messages and objects to what a message of the server announces; the last value of
+    /// the session counts.
+    // spec: oma-dm 2.1 (MaxMsgSize, MaxObjSize)
+    pub(super) fn adopt_limits(&mut self, announced: &Meta, own_bytes: usize) {
+        if let Some(bytes) = announced.max_message_size {
+            let bytes = usize::try_from(bytes).unwrap_or(usize::MAX);
+            self.max_message_bytes = bytes.clamp(MIN_MESSAGE_BYTES, own_bytes);
+        }
+        // 0 says nothing.
+        let object_bytes = announced.max_object_size.filter(|bytes| *bytes > 0);
+        self.max_object_bytes = object_bytes.or(self.max_object_bytes);
     }
 
     /// Returns the space beside a header.
     pub(super) fn space_left(&self, header: Header) -> SpaceLeft {
-        SpaceLeft::new(self.encoding, header, self.max_message_bytes)
+        SpaceLeft::new(self.encoding, header, self.max_message_bytes, self.max_object_bytes)
     }
 
     /// Handles the status of one of our commands.

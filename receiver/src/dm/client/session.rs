@@ -162,10 +162,6 @@ impl Session {
         if let Some(nonce) = nonce {
             context.device.store_nonce(nonce);
         }
-        let max_bytes = message.header.meta.as_ref().and_then(|meta| meta.max_message_size);
-        if let Some(max_bytes) = max_bytes {
-            self.outbound.limit_message(max_bytes, self.limits.response.message_bytes);
-        }
         self.on_statuses(context.now, context.device, message);
         let header = Status::for_header(CommandId(0), &message.header, code);
         Ok(AuthStep::Authenticated(Box::new(Status { challenge, ..header })))
@@ -202,6 +198,10 @@ impl Session {
         let respond_to = message.header.respond_to.as_deref();
         if status.code.is_retry_later() {
             return Err(retry_later(now, respond_to));
+        }
+        // Those of a challenge too: what is sent again goes to the same server.
+        if let Some(announced) = &message.header.meta {
+            self.outbound.adopt_limits(announced, self.limits.response.message_bytes);
         }
         if let Some(address) = respond_to {
             self.identity.follow_respond_uri(address, self.limits.reply_address)?;

@@ -89,6 +89,57 @@ fn an_object_beyond_the_limit_and_a_chunk_inside_a_group_are_rejected() {
     );
 }
 
+// test: oma-dm 2.1
+#[test]
+fn an_object_beyond_the_limit_is_rejected_in_one_piece_too() {
+    for (length, code) in [(100, 200), (101, 413)] {
+        let client = DmClient::new(settings(), Limits { object_bytes: 100, ..Limits::default() });
+        let mut talk = Talk::begin_with(client, FakeDevice::default(), at(0));
+        let command = chunk(&vec![7; length], None, false);
+        let message = talk.reply(StatusCode::AUTHENTICATED, vec![command]);
+        let step = talk.receive_bytes(&Encoding::Wbxml.emit(&message));
+        assert!(matches!(step, Step::Send(_)), "{step:?}");
+        assert_eq!(talk.statuses()[1], (Verb::Replace, code), "{length}");
+    }
+}
+
+// test: oma-dm 2.1
+#[test]
+fn a_result_beyond_the_limit_of_the_server_is_not_sent() {
+    let sessions = || get(4, &["./FwUpdate/Main/Ext/Broadcast/Sessions"]);
+    for (announced, code) in [(99, 413), (100, 200), (0, 200)] {
+        let mut talk = Talk::begin(FakeDevice::default());
+        let value = replace(3, "Ext/Broadcast/Sessions", &"s".repeat(100));
+        let mut message = talk.reply(StatusCode::AUTHENTICATED, vec![value]);
+        message.header.meta = Some(Meta { max_object_size: Some(announced), ..Meta::default() });
+        talk.receive_and_continue(&message);
+        // The later messages announce nothing: the value holds to the end of the session.
+        for _ in 0..2 {
+            let message = talk.reply(StatusCode::AUTHENTICATED, vec![sessions()]);
+            talk.receive_and_continue(&message);
+            assert_eq!(talk.statuses()[1], (Verb::Get, code), "{announced}");
+            let results = talk.sent.commands.iter().filter(|it| matches!(it, Command::Results(_)));
+            assert_eq!(results.count(), usize::from(code == 200), "{announced}");
+        }
+    }
+}
+
+// test: oma-dm 2.1
+#[test]
+fn the_limits_of_a_challenge_hold_for_what_is_sent_again() {
+    let mut talk = Talk::begin(FakeDevice::default());
+    let mut demand = talk.reply(StatusCode::MISSING_CREDENTIALS, vec![]);
+    challenge(&mut demand, b"fresh");
+    demand.header.meta =
+        Some(Meta { max_message_size: Some(2_048), max_object_size: Some(99), ..Meta::default() });
+    talk.receive_and_continue(&demand);
+    let value = replace(3, "Ext/Broadcast/Sessions", &"s".repeat(100));
+    let question = get(4, &["./FwUpdate/Main/Ext/Broadcast/Sessions"]);
+    let message = talk.reply(StatusCode::AUTHENTICATED, vec![value, question]);
+    talk.receive_and_continue(&message);
+    assert_eq!(talk.statuses()[2], (Verb::Get, 413));
+}
+
 /// Requests a long text with messages of 2,048 octets; returns the client's chunks.
 fn long_results(encoding: Encoding, refused_at: Option<usize>) -> (Talk, Vec<Item>) {
     let mut settings = settings();
