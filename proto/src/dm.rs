@@ -3,6 +3,7 @@
 //! | module | holds |
 //! | --- | --- |
 //! | [`syncml`] | the model of one DM message: header, commands, items |
+//! | [`identifier`] | identifiers of messages and commands, numbers or texts |
 //! | [`meta`] | format, type and sizes of data |
 //! | [`code`] | status codes, alert codes, formats |
 //! | [`message`] | limits and errors of one message, in either form |
@@ -29,6 +30,7 @@ pub mod code;
 pub mod descriptor;
 pub mod encoding;
 pub mod fumo;
+pub mod identifier;
 pub mod large;
 pub mod message;
 pub mod meta;

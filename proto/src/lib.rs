@@ -34,6 +34,14 @@
 //! | elements of another namespace, whatever their name | skipped | all of XML | `dm::xml`, `flute::fdt` |
 //! | namespaces that are not declared | taken for those of the document | SyncML, TNDS, descriptors | `dm::xml` |
 //! | unknown elements | skipped | SyncML, TNDS, descriptors, FDT | `dm::encoding`, `flute::fdt` |
+//! | WBXML: unknown tags, attributes, pages, extensions, processing instructions | skipped | SyncML, TNDS, provisioning documents | `dm::wbxml` |
+//! | WBXML: octets after the root element | not read | SyncML, TNDS, provisioning documents | `dm::wbxml` |
+//! | WBXML: public identifier by the string table, of any version; charset | read; texts end at a zero | SyncML, TNDS, provisioning documents | `dm::wbxml::head` |
+//! | parameter of a provisioning document with an unknown token | parameter left out | provisioning documents | `dm::bootstrap::prov` |
+//! | unknown or malformed command | a Status of its own, the others are carried out | SyncML, both sides | [`dm::syncml::Rejected`] |
+//! | identifiers that are words | repeated as they are, up to 32 octets | SyncML, both sides | [`dm::identifier`] |
+//! | Status or Results without CmdID, Status without Cmd | read by their references | SyncML, both sides | `dm::encoding` |
+//! | another VerDTD or VerProto | 505 or 513 for the header | SyncML, both sides | `dm::encoding` |
 
 pub mod control;
 pub mod crypto;

@@ -91,7 +91,7 @@ fn an_acknowledged_chunk_of_a_package_survives_a_kill() {
     let mut piece = Item::octets("./FwUpdate/Main/Update/PkgData", [7; 300]);
     piece.meta.get_or_insert_default().size = Some(1_000);
     piece.more_data = true;
-    let replace = Manage::new(CommandId(2), vec![piece]);
+    let replace = Manage::new(CommandId::new(2), vec![piece]);
     answer(&mut stream, &sent, syncml::Command::Replace(replace));
     let (stream, sent) = receive(&server);
     let codes: Vec<_> = sent.statuses().map(|status| status.code).collect();
@@ -267,7 +267,7 @@ fn receive(server: &TcpListener) -> (TcpStream, Message) {
 
 /// Responds to a message with a status for its header and a command.
 fn answer(stream: &mut TcpStream, sent: &Message, command: syncml::Command) {
-    let status = Status::for_header(CommandId(1), &sent.header, StatusCode::AUTHENTICATED);
+    let status = Status::for_header(CommandId::new(1), &sent.header, StatusCode::AUTHENTICATED);
     let header = Header {
         target: sent.header.source.clone(),
         source: sent.header.target.clone(),
@@ -283,7 +283,7 @@ fn answer(stream: &mut TcpStream, sent: &Message, command: syncml::Command) {
 }
 
 fn get(uri: &str) -> syncml::Command {
-    syncml::Command::Get(Manage::new(CommandId(2), vec![Item::target(uri)]))
+    syncml::Command::Get(Manage::new(CommandId::new(2), vec![Item::target(uri)]))
 }
 
 fn is_abort(sent: &Message) -> bool {

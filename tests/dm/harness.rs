@@ -260,7 +260,8 @@ impl Harness {
             | MessageOutcome::AuthStale(spoken)
             | MessageOutcome::AuthFailed(spoken)
             | MessageOutcome::UnknownDevice(spoken)
-            | MessageOutcome::Busy(spoken) => {
+            | MessageOutcome::Busy(spoken)
+            | MessageOutcome::OtherVersion(spoken) => {
                 self.record("server", &spoken.bytes);
                 spoken
             }
@@ -268,6 +269,7 @@ impl Harness {
             | MessageOutcome::Overloaded
             | MessageOutcome::NotStored
             | MessageOutcome::MediaType
+            | MessageOutcome::ContentEncoding
             | MessageOutcome::TooLarge(_)
             | MessageOutcome::BodyTimeout
             | MessageOutcome::NotSyncMl(_)

@@ -6,6 +6,7 @@
 //! | `transcripts` | snapshots of DM sessions |
 //! | `shapes` | whole sessions of scripted devices of other shapes |
 //! | `components` | software components, as snapshots |
+//! | `odd_parts` | sessions whose messages have odd parts on their way |
 //! | `tools` | every message through `wbxml2xml`, `xml2wbxml` and `tshark` |
 //! | `harness` | client, device, server and store in one process, no sockets |
 //! | `device` | a device that records what the session does to it |
@@ -30,6 +31,8 @@ mod foreign;
 mod harness;
 #[cfg(test)]
 mod message_text;
+#[cfg(test)]
+mod odd_parts;
 #[cfg(test)]
 mod shapes;
 #[cfg(test)]

@@ -2,12 +2,12 @@
 
 use std::fmt::Write as _;
 
-use proto::dm::syncml::{Challenge, Command, Data, Item, Message, Meta};
+use proto::dm::syncml::{Challenge, Command, CommandId, Data, Item, Message, Meta};
 
 /// Returns the lines of one message.
 pub(crate) fn message(who: &str, message: &Message) -> String {
     let header = &message.header;
-    let mut line = format!("{who} {} of session {}", header.message_id.0, header.session_id);
+    let mut line = format!("{who} {} of session {}", header.message_id, header.session_id);
     if let Some(credential) = &header.credential {
         let kind = credential.meta.kind.as_deref().unwrap_or_default();
         write!(line, ", with {kind}").expect("a String takes any text");
@@ -22,15 +22,15 @@ fn command(lines: &mut Vec<String>, depth: usize, command: &Command) {
     let line = match command {
         Command::Status(it) => {
             let mut line = format!("Status {} for {}", it.code, it.verb.as_str());
-            if it.command_ref.0 != 0 {
-                write!(line, " {}", it.command_ref.0).expect("a String takes any text");
+            if it.command_ref != CommandId::HEADER {
+                write!(line, " {}", it.command_ref).expect("a String takes any text");
             }
-            let targets = it.target_refs.iter().filter(|_| it.command_ref.0 != 0);
+            let targets = it.target_refs.iter().filter(|_| it.command_ref != CommandId::HEADER);
             targets.for_each(|target| line.push_str(&format!(" {target}")));
             line.push_str(it.challenge.as_ref().map_or("", challenge));
             with_items(line, &it.items)
         }
-        Command::Results(it) => with_items(format!("Results for {}", it.command_ref.0), &it.items),
+        Command::Results(it) => with_items(format!("Results for {}", it.command_ref), &it.items),
         Command::Alert(it) => {
             let correlator = it.correlator.as_ref().map_or("", |_| " with correlator");
             with_items(format!("Alert {}{correlator}", it.code), &it.items)
@@ -45,8 +45,9 @@ fn command(lines: &mut Vec<String>, depth: usize, command: &Command) {
         | Command::Delete(it)
         | Command::Copy(it) => with_items(command_name(command), &it.items),
         Command::Sequence(_) | Command::Atomic(_) => command_name(command),
+        Command::Rejected(it) => format!("{} that cannot be read: {}", it.verb, it.fault),
     };
-    lines.push(format!("{}{} {line}", "  ".repeat(depth), command.id().0));
+    lines.push(format!("{}{} {line}", "  ".repeat(depth), command.id()));
     if let Command::Sequence(group) | Command::Atomic(group) = command {
         group.commands.iter().for_each(|it| self::command(lines, depth + 1, it));
     }

@@ -303,42 +303,42 @@ fn everything() -> Message {
         data: Some(Data::from("a < b & \"c\" ä€")),
         more_data: true,
     };
-    let octets = Item::octets("./c", [0, 1, 0xfe, 0xff]);
+    let items = vec![item.clone(), Item::octets("./c", [0, 1, 0xfe, 0xff])];
     let correlator = Some(Correlator("c-1".to_owned()));
-    let manage = |id| Manage {
-        id: CommandId(id),
-        meta: Some(Meta::format(Format::Chr)),
-        items: vec![item.clone(), octets.clone()],
-    };
+    let common = Some(Meta::format(Format::Chr));
+    let manage =
+        |id| Manage { meta: common.clone(), ..Manage::new(CommandId::new(id), items.clone()) };
+    let (first, message_id) = (CommandId::new(1), MessageId::new(1));
     let status = Status {
         target_refs: vec!["./a".to_owned(), "./b".to_owned()],
         source_refs: vec!["./c".to_owned()],
         challenge: Some(Challenge::new(AuthKind::Md5, b"Nonce")),
         items: vec![item.clone()],
-        ..Status::new(CommandId(1), MessageId(1), CommandId(2), Verb::Get, StatusCode::OK)
+        ..Status::new(first, message_id, CommandId::new(2), Verb::Get, StatusCode::OK)
     };
     let results = Results {
-        id: CommandId(2),
-        message_ref: Some(MessageId(1)),
-        command_ref: CommandId(3),
+        id: CommandId::new(2),
+        message_ref: Some(message_id),
+        command_ref: CommandId::new(3),
         meta: Some(meta.clone()),
         items: vec![item.clone()],
     };
     let alert = Alert {
-        id: CommandId(3),
+        id: CommandId::new(3),
         code: AlertCode::GENERIC,
         correlator: correlator.clone(),
         items: vec![item.clone()],
     };
-    let exec = Exec { id: CommandId(4), correlator, meta: Some(meta.clone()), item: item.clone() };
-    let inner = vec![Command::Add(manage(10)), Command::Copy(manage(11))];
-    let atomic = Group { id: CommandId(9), meta: Some(meta.clone()), commands: inner };
-    let inner = vec![Command::Get(manage(8)), Command::Atomic(atomic)];
-    let sequence = Group { id: CommandId(7), meta: None, commands: inner };
+    let id = CommandId::new(4);
+    let exec = Exec { id, correlator, meta: Some(meta.clone()), item: item.clone() };
+    let commands = vec![Command::Add(manage(10)), Command::Copy(manage(11))];
+    let atomic = Group { id: CommandId::new(9), meta: Some(meta.clone()), commands };
+    let commands = vec![Command::Get(manage(8)), Command::Atomic(atomic)];
+    let sequence = Group { id: CommandId::new(7), meta: None, commands };
     Message {
         header: Header {
             session_id: "BEEF".to_owned(),
-            message_id: MessageId(1),
+            message_id,
             target: Location::new("http://127.0.0.1/dm?a=b&c=d"),
             source: Location::named("IMEI:493005100592800", "Bruce2"),
             respond_to: Some("http://127.0.0.1/dm?s=1".to_owned()),

@@ -450,7 +450,7 @@ fn send_as_1_0(
     let mut last = 0;
     let mut ids = || {
         last += 1;
-        CommandId(last)
+        CommandId::new(last)
     };
     let header = Status::for_header(ids(), &message.header, StatusCode::AUTHENTICATED);
     let mut said = vec![Command::Status(header)];

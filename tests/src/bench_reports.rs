@@ -269,7 +269,7 @@ fn take(alert: &FinalAlert, arming: &mut ArmingAttempt, now: Utc) -> Receipt {
         result: alert.result,
         correlator: alert.correlator.clone(),
     };
-    let sent = result.to_alert(CommandId(3));
+    let sent = result.to_alert(CommandId::new(3));
     let generic = sent.items.first().and_then(|item| GenericAlert::from_item(item).ok());
     let result = generic
         .and_then(|generic| OperationResult::from_alert(&generic, sent.correlator.as_ref()).ok())

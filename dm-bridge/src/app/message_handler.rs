@@ -90,6 +90,9 @@ impl DeviceSession {
         inbound: InboundMessage<'_>,
         random: RandomBytes<'_>,
     ) -> Result<MessageOutcome, StoreError> {
+        if let Some(rejected) = inbound.message.rejected_header() {
+            return Ok(MessageOutcome::other_version(inbound, limits, rejected.code));
+        }
         let digest = inbound.raw().digest();
         if let Some(reply) = self.repeated(&digest) {
             return Ok(reply);

@@ -245,7 +245,7 @@ impl ArmingSequence {
         if code == StatusCode::ALREADY_EXISTS && planned.verb() == Verb::Add {
             return self.overwrite(planned);
         }
-        let verb = planned.verb().as_str();
+        let verb = planned.verb();
         let reason = match code {
             UNANSWERED => format!("{verb} of {name} was not answered"),
             _ => format!("{verb} of {name} answered {code}"),

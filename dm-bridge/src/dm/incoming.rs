@@ -4,7 +4,7 @@ use proto::{
     dm::{
         code::StatusCode,
         fumo::{OperationResult, Phase},
-        syncml::Item,
+        syncml::{Command, CommandId, Item, Message, ShortText},
     },
     ids::Correlator,
 };
@@ -144,6 +144,45 @@ fn adopted(stored: &DeviceContext, result: &OperationResult) -> Option<Correlato
 fn running_firmware(stored: &DeviceContext) -> impl Iterator<Item = &ArmingAttempt> {
     latest(&stored.attempts)
         .filter(|row| row.may_run() && row.phase.is_open() && is_firmware(stored, row.campaign))
+}
+
+/// Rejected commands of a message that its note names.
+const MAX_NAMED: usize = 4;
+
+/// Notes the commands of a message that could not be read, and the elements that are none; the first
+/// ones by name.
+pub(super) fn note_rejected(ctx: &mut Context<'_>, message: &Message) {
+    let mut open: Vec<&Command> = message.commands.iter().rev().collect();
+    let mut found = Vec::new();
+    while let Some(command) = open.pop() {
+        match command {
+            Command::Rejected(rejected) => found.push(rejected),
+            Command::Sequence(group) | Command::Atomic(group) => {
+                open.extend(group.commands.iter().rev());
+            }
+            Command::Status(_)
+            | Command::Results(_)
+            | Command::Alert(_)
+            | Command::Exec(_)
+            | Command::Get(_)
+            | Command::Add(_)
+            | Command::Replace(_)
+            | Command::Delete(_)
+            | Command::Copy(_) => {}
+        }
+    }
+    for rejected in found.iter().take(MAX_NAMED) {
+        let name = clip(rejected.verb.as_str(), ShortText::MAX_LENGTH);
+        tracing::debug!(device = ctx.stored.device.id.as_str(), fault = %rejected.fault, "command rejected");
+        let answer = match rejected.id == CommandId::ABSENT {
+            true => "without an answer".to_owned(),
+            false => format!("with {}", rejected.code),
+        };
+        audit_note(ctx, format!("{name} rejected {answer}"));
+    }
+    if let Some(more @ 1..) = found.len().checked_sub(MAX_NAMED) {
+        audit_note(ctx, format!("{more} more rejected"));
+    }
 }
 
 /// Truncates a text of a device and removes control characters.

@@ -98,6 +98,8 @@ pub enum MessageOutcome {
     UnknownDevice(OutboundMessage),
     /// All session slots are active; the reply carries the time to retry.
     Busy(OutboundMessage),
+    /// The message is of another version of DM; the reply says so.
+    OtherVersion(OutboundMessage),
     /// Too many failures; retry after this time.
     LockedOut(Duration),
     /// Too many messages in flight.
@@ -106,6 +108,8 @@ pub enum MessageOutcome {
     NotStored,
     /// The media type is none of a DM message.
     MediaType,
+    /// The message has a content encoding.
+    ContentEncoding,
     /// The message has more octets than this limit.
     TooLarge(usize),
     /// The body has not come in time.
@@ -165,6 +169,13 @@ impl MessageOutcome {
         let mut refusal = refuse(inbound.message, limits, StatusCode::RETRY_LATER, None);
         refusal.header.respond_to = target.map(|target| retry_uri(target, after));
         Self::Busy(inbound.encode(MetaOrder::FormatFirst, &refusal))
+    }
+
+    /// Returns the outcome of a message of another version, with the code of the status of its header.
+    // spec: oma-dm 3 (505 and 513)
+    pub fn other_version(inbound: InboundMessage<'_>, limits: Limits, code: StatusCode) -> Self {
+        let refusal = refuse(inbound.message, limits, code, None);
+        Self::OtherVersion(inbound.encode(MetaOrder::FormatFirst, &refusal))
     }
 }
 
@@ -269,7 +280,7 @@ impl<'m> MessageBuilder<'m> {
 
     pub(super) fn push(&mut self, make: impl FnOnce(CommandId) -> Command) -> CommandId {
         self.last_id += 1;
-        let id = CommandId(self.last_id);
+        let id = CommandId::new(self.last_id);
         self.message.commands.push(make(id));
         id
     }
@@ -282,15 +293,15 @@ impl<'m> MessageBuilder<'m> {
         let last_id = &mut self.last_id;
         let command = make(&mut || {
             *last_id += 1;
-            CommandId(*last_id)
+            CommandId::new(*last_id)
         });
         self.message.commands.push(command);
     }
 
     /// Removes the last command, with its members.
     pub(super) fn pop(&mut self) {
-        if let Some(command) = self.message.commands.pop() {
-            self.last_id = command.id().0 - 1;
+        if let Some(last_id) = self.message.commands.pop().and_then(|it| it.id().number()) {
+            self.last_id = last_id - 1;
         }
     }
 

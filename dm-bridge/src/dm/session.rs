@@ -59,6 +59,10 @@ pub struct DmSession {
     id: String,
     token: String,
     last_message: MessageId,
+    /// Our last message.
+    last_reply: MessageId,
+    /// Messages of the device.
+    messages: u32,
     limits: Limits,
     /// Set when each message carries its own HMAC.
     proof_per_message: bool,
@@ -127,7 +131,9 @@ impl DmSession {
         Self {
             id: header.session_id.clone(),
             token: format!("{:032x}", u128::from_be_bytes(token)),
-            last_message: MessageId(0),
+            last_message: MessageId::new(0),
+            last_reply: MessageId::new(0),
+            messages: 0,
             limits,
             proof_per_message: false,
             stage: Stage::Query,
@@ -149,7 +155,7 @@ impl DmSession {
     pub(super) fn is_continued_by(&self, message: &Message, token: Option<&str>) -> bool {
         let token = token.unwrap_or_default();
         message.header.session_id == self.id
-            && message.header.message_id > self.last_message
+            && message.header.message_id.may_follow(self.last_message)
             && proto::crypto::equal_in_constant_time(token.as_bytes(), self.token.as_bytes())
     }
 
@@ -167,6 +173,7 @@ impl DmSession {
     ) -> Message {
         let reply = self.compose_reply(ctx, inbound, challenge);
         self.server_auth.record_sent(&reply);
+        self.last_reply = reply.header.message_id;
         reply
     }
 
@@ -178,6 +185,7 @@ impl DmSession {
     ) -> Message {
         let (message, encoding) = (inbound.message, inbound.encoding());
         self.last_message = message.header.message_id;
+        self.messages += 1;
         self.outbox.adopt_limits(message.header.meta.as_ref(), self.limits);
         let uri = self.reply_uri(&ctx.stored.device.url);
         let account = &ctx.stored.device.account;
@@ -267,10 +275,14 @@ impl DmSession {
                 | Command::Copy(_)
                 | Command::Sequence(_)
                 | Command::Atomic(_) => StatusCode::NOT_ALLOWED,
+                Command::Rejected(rejected) => rejected.code,
             };
-            reply.command_status(command, code);
+            if command.wants_status() || matches!(command, Command::Results(_)) {
+                reply.command_status(command, code);
+            }
         }
         self.inbound.end_of_message();
+        incoming::note_rejected(ctx, message);
     }
 
     fn on_status(&mut self, ctx: &mut Context<'_>, status: &Status) {
@@ -385,9 +397,7 @@ impl DmSession {
     }
 
     fn on_results(&mut self, ctx: &mut Context<'_>, results: &Results, items: &[Item]) {
-        // A reply has the number of its request, so our last message is one before.
-        let before = self.last_message.0.saturating_sub(1);
-        let message_ref = results.message_ref.unwrap_or(MessageId(before));
+        let message_ref = results.message_ref.unwrap_or(self.last_reply);
         let Some(planned) = self.outbox.sent(message_ref, results.command_ref) else { return };
         let Some(text) = items.first().and_then(Item::data_text) else { return };
         if let (Purpose::Inventory, Request::Get(uri)) = (planned.purpose(), planned.request()) {
@@ -519,7 +529,7 @@ impl DmSession {
     /// many messages.
     // spec: oma-dm 1.1 (1223)
     fn abort_reason(&self, ctx: &Context<'_>) -> Option<String> {
-        if self.last_message.0 > self.limits.messages {
+        if self.messages > self.limits.messages {
             return Some(format!("more than {} messages", self.limits.messages));
         }
         let Stage::Arming(sequence) = &self.stage else { return None };

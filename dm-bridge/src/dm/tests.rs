@@ -43,6 +43,7 @@ mod device_commands;
 mod firmware_object;
 mod groups;
 mod large_objects;
+mod odd_parts;
 mod policy;
 mod quirks;
 mod reasons;
@@ -522,7 +523,7 @@ fn an_abort_ends_the_session_without_further_commands() {
     let mut context = device_context();
     let mut device = scripted();
     device.alerts.push(Alert {
-        id: CommandId(3),
+        id: CommandId::new(3),
         code: AlertCode::SESSION_ABORT,
         correlator: None,
         items: vec![],

@@ -78,14 +78,14 @@ impl DmBootstrap {
         let item = Item { meta, ..item };
         let header = Header {
             session_id: "1".to_owned(),
-            message_id: MessageId(1),
+            message_id: MessageId::new(1),
             target: Location::new(device),
             source: Location::new(&account.server_id),
             respond_to: None,
             credential: None,
             meta: None,
         };
-        let add = Command::Add(Manage::new(CommandId(1), vec![item]));
+        let add = Command::Add(Manage::new(CommandId::new(1), vec![item]));
         Self::new(&Message { header, commands: vec![add], is_final: true }, key)
     }
 
@@ -109,6 +109,7 @@ impl DmBootstrap {
             | Command::Delete(_)
             | Command::Exec(_)
             | Command::Get(_)
+            | Command::Rejected(_)
             | Command::Replace(_)
             | Command::Results(_)
             | Command::Sequence(_)
@@ -231,14 +232,15 @@ mod tests {
     fn a_message_of_the_dm_profile_is_proved_by_its_own_key_alone() {
         let header = Header {
             session_id: "0".to_owned(),
-            message_id: MessageId(1),
+            message_id: MessageId::new(1),
             target: Location::new("IMEI:493005100592800"),
             source: Location::new("fumocast"),
             respond_to: None,
             credential: None,
             meta: None,
         };
-        let add = Command::Add(Manage::new(CommandId(1), vec![Item::octets("./Inbox", *b"tnds")]));
+        let add =
+            Command::Add(Manage::new(CommandId::new(1), vec![Item::octets("./Inbox", *b"tnds")]));
         let message = Message { header, commands: vec![add], is_final: true };
         let [network, pin, both] = keys();
         for key in [&network, &pin, &both] {

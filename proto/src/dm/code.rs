@@ -118,12 +118,16 @@ impl StatusCode {
         NOT_IMPLEMENTED = 501;
         /// Overload or maintenance; the RespURI may hold the time to retry.
         UNAVAILABLE = 503;
+        /// The version of the DTD is another one.
+        DTD_VERSION = 505;
         /// Processing failed halfway.
         PROCESSING_ERROR = 506;
         /// The Atomic failed.
         ATOMIC_FAILED = 507;
         /// The server is broken for good; do not retry.
         SERVER_FAILURE = 511;
+        /// The version of the protocol is another one; an item lists the supported ones.
+        PROTOCOL_VERSION = 513;
         /// It was to be rolled back with its Atomic, and could not be.
         ROLL_BACK_FAILED = 516;
         /// The answers of the Atomic do not fit into one message.

@@ -55,7 +55,7 @@ impl Encoding {
     #[must_use]
     pub fn recognise(octets: &[u8]) -> Self {
         match octets.first() {
-            Some(0..=3) => Self::Wbxml,
+            Some(1..=3) => Self::Wbxml,
             Some(_) | None => Self::Xml,
         }
     }

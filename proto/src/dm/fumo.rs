@@ -271,8 +271,8 @@ mod tests {
 
     #[test]
     fn a_result_survives_its_alert() {
-        let alert = result().to_alert(CommandId(3));
-        assert_eq!((alert.code, alert.id), (AlertCode::GENERIC, CommandId(3)));
+        let alert = result().to_alert(CommandId::new(3));
+        assert_eq!((alert.code, alert.id), (AlertCode::GENERIC, CommandId::new(3)));
         let item = GenericAlert::from_item(&alert.items[0]).unwrap();
         assert_eq!(item.mark, Mark::Critical);
         assert_eq!(
@@ -284,13 +284,14 @@ mod tests {
     // test: oma-dm 11
     #[test]
     fn an_exec_without_correlator_gets_an_alert_without_one() {
-        let alert = OperationResult { correlator: None, ..result() }.to_alert(CommandId(1));
+        let alert = OperationResult { correlator: None, ..result() }.to_alert(CommandId::new(1));
         assert_eq!(alert.correlator, None);
     }
 
     #[test]
     fn foreign_alerts_are_left_alone_and_a_result_that_is_no_number_is_refused() {
-        let mut item = GenericAlert::from_item(&result().to_alert(CommandId(1)).items[0]).unwrap();
+        let mut item =
+            GenericAlert::from_item(&result().to_alert(CommandId::new(1)).items[0]).unwrap();
         item.data = "fine".to_owned();
         assert!(OperationResult::from_alert(&item, None).is_err());
         item.kind = "org.example".to_owned();

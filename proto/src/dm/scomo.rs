@@ -199,8 +199,8 @@ mod tests {
     // test: oma-dm 12.1 (final alert)
     #[test]
     fn a_result_is_a_generic_alert_with_code_and_identifier() {
-        let alert = result().to_alert(CommandId(3));
-        assert_eq!((alert.code, alert.id), (AlertCode::GENERIC, CommandId(3)));
+        let alert = result().to_alert(CommandId::new(3));
+        assert_eq!((alert.code, alert.id), (AlertCode::GENERIC, CommandId::new(3)));
         let item = &alert.items[0];
         let data = "<ResultCode>1200</ResultCode><Identifier>player</Identifier>";
         assert_eq!(item.data_text(), Some(data));
@@ -213,7 +213,7 @@ mod tests {
     // test: oma-dm 12.1 (final alert)
     #[test]
     fn the_type_of_the_drafts_and_a_bare_number_are_read_too() {
-        let mut alert = result().to_alert(CommandId(3));
+        let mut alert = result().to_alert(CommandId::new(3));
         alert.items[0].meta.as_mut().unwrap().kind = Some(DRAFT_ALERT_TYPE.to_owned());
         assert_eq!(read(&alert), Ok(Some(result())));
         alert.items[0].data = Some(" 1405 ".into());
@@ -223,7 +223,7 @@ mod tests {
 
     #[test]
     fn foreign_alerts_are_left_alone_and_a_result_without_a_code_is_refused() {
-        let mut alert = result().to_alert(CommandId(3));
+        let mut alert = result().to_alert(CommandId::new(3));
         for wrong in ["", "fine", "<ResultCode>x</ResultCode>", "<Identifier>a</Identifier>"] {
             alert.items[0].data = Some(wrong.into());
             assert!(read(&alert).is_err(), "{wrong}");
@@ -312,14 +312,14 @@ mod tests {
             };
             let header = Header {
                 session_id: "1".to_owned(),
-                message_id: MessageId(1),
+                message_id: MessageId::new(1),
                 target: Location::new("https://dm.example"),
                 source: Location::new("IMEI:1"),
                 respond_to: None,
                 credential: None,
                 meta: None,
             };
-            let commands = vec![Command::Alert(wanted.to_alert(CommandId(1)))];
+            let commands = vec![Command::Alert(wanted.to_alert(CommandId::new(1)))];
             let message = Message { header, commands, is_final: true };
             for form in [Encoding::Xml, Encoding::Wbxml] {
                 let parsed = form.parse(&form.emit(&message), &Limits::default()).unwrap();

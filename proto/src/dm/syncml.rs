@@ -4,10 +4,14 @@
 
 use base64::{Engine as _, prelude::BASE64_STANDARD};
 
-use super::code::{AlertCode, Format, StatusCode};
 pub use super::{
     auth::{Challenge, Credential},
+    identifier::{CommandId, Identifier, MessageId, ShortText},
     meta::Meta,
+};
+use super::{
+    code::{AlertCode, Format, StatusCode},
+    message::MessageError,
 };
 use crate::{ids::Correlator, wire::WireError};
 
@@ -36,8 +40,20 @@ impl Message {
             | Command::Delete(_)
             | Command::Copy(_)
             | Command::Sequence(_)
-            | Command::Atomic(_) => None,
+            | Command::Atomic(_)
+            | Command::Rejected(_) => None,
         })
+    }
+}
+
+impl Message {
+    /// Returns the rejection of the header, of a message in another version.
+    #[must_use]
+    pub fn rejected_header(&self) -> Option<&Rejected> {
+        match self.commands.first() {
+            Some(Command::Rejected(rejected)) if rejected.verb == Verb::Header => Some(rejected),
+            Some(_) | None => None,
+        }
     }
 }
 
@@ -58,19 +74,6 @@ pub struct Header {
     pub credential: Option<Credential>,
     /// `MaxMsgSize` and `MaxObjSize`.
     pub meta: Option<Meta>,
-}
-
-/// Number of a message, counted by its sender from 1.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct MessageId(pub u32);
-
-/// Number of a command within its message; 0 stands for the header.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct CommandId(pub u32);
-
-impl CommandId {
-    /// The reference of a Status for the header.
-    pub const HEADER: Self = Self(0);
 }
 
 /// A `Target` or `Source`.
@@ -231,41 +234,107 @@ impl Item {
     }
 }
 
-crate::words! {
-    /// A command that a Status can answer, by its element name.
-    pub enum Verb {
-        /// The header of a message.
-        Header = "SyncHdr",
-        /// Creates a node.
-        Add = "Add",
-        /// Notifies the other side of an event.
-        Alert = "Alert",
-        /// All or nothing.
-        Atomic = "Atomic",
-        /// Copies a leaf.
-        Copy = "Copy",
-        /// Removes a node.
-        Delete = "Delete",
-        /// Starts an operation.
-        Exec = "Exec",
-        /// Reads a node.
-        Get = "Get",
-        /// Overwrites a node.
-        Replace = "Replace",
-        /// Carries the values that a Get asked for.
-        Results = "Results",
-        /// One after the other.
-        Sequence = "Sequence",
-        /// Answers a command.
-        Status = "Status",
-    }
+/// The name of a command that a Status can answer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Verb {
+    /// The header of a message.
+    Header,
+    /// Creates a node.
+    Add,
+    /// Notifies the other side of an event.
+    Alert,
+    /// All or nothing.
+    Atomic,
+    /// Copies a leaf.
+    Copy,
+    /// Removes a node.
+    Delete,
+    /// Starts an operation.
+    Exec,
+    /// Reads a node.
+    Get,
+    /// Overwrites a node.
+    Replace,
+    /// Carries the values that a Get asked for.
+    Results,
+    /// One after the other.
+    Sequence,
+    /// Answers a command.
+    Status,
+    /// Any other name.
+    Other(ShortText),
 }
 
 impl Verb {
-    /// Returns the verb that an element name stands for.
+    /// Every verb of the standard.
+    pub const ALL: [Self; 12] = [
+        Self::Header,
+        Self::Add,
+        Self::Alert,
+        Self::Atomic,
+        Self::Copy,
+        Self::Delete,
+        Self::Exec,
+        Self::Get,
+        Self::Replace,
+        Self::Results,
+        Self::Sequence,
+        Self::Status,
+    ];
+
+    /// Commands of SyncML that DM does not use.
+    const UNUSED: [&str; 6] = ["Map", "MapItem", "Move", "Put", "Search", "Sync"];
+
+    /// Returns the verb that an element name stands for; of another one as much as is kept.
     #[must_use]
-    pub fn from_name(name: &str) -> Option<Self> {
-        Self::ALL.into_iter().find(|verb| verb.as_str() == name)
+    pub fn from_name(name: &str) -> Self {
+        let known = Self::ALL.into_iter().find(|verb| verb.standard_name() == Some(name));
+        known.unwrap_or_else(|| Self::Other(ShortText::cut(name)))
+    }
+
+    /// Returns the element name, if the standard has it.
+    #[must_use]
+    pub const fn standard_name(self) -> Option<&'static str> {
+        Some(match self {
+            Self::Header => "SyncHdr",
+            Self::Add => "Add",
+            Self::Alert => "Alert",
+            Self::Atomic => "Atomic",
+            Self::Copy => "Copy",
+            Self::Delete => "Delete",
+            Self::Exec => "Exec",
+            Self::Get => "Get",
+            Self::Replace => "Replace",
+            Self::Results => "Results",
+            Self::Sequence => "Sequence",
+            Self::Status => "Status",
+            Self::Other(_) => return None,
+        })
+    }
+
+    /// Returns the element name.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        if let Self::Other(name) = self {
+            return name.as_str();
+        }
+        self.standard_name().unwrap_or_default()
+    }
+
+    /// Returns the status of a command with this name that is none of ours.
+    // spec: oma-dm 3 (unknown commands)
+    pub(in crate::dm) fn unknown_code(self) -> StatusCode {
+        if Self::UNUSED.contains(&self.as_str()) {
+            StatusCode::NOT_SUPPORTED
+        } else {
+            StatusCode::NOT_IMPLEMENTED
+        }
+    }
+}
+
+impl std::fmt::Display for Verb {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter.pad(self.as_str())
     }
 }
 
@@ -294,6 +363,8 @@ pub enum Command {
     Sequence(Group),
     /// Commands all or nothing.
     Atomic(Group),
+    /// A command that cannot be read.
+    Rejected(Box<Rejected>),
 }
 
 impl Command {
@@ -312,6 +383,7 @@ impl Command {
             Self::Copy(_) => Verb::Copy,
             Self::Sequence(_) => Verb::Sequence,
             Self::Atomic(_) => Verb::Atomic,
+            Self::Rejected(rejected) => rejected.verb,
         }
     }
 
@@ -329,14 +401,19 @@ impl Command {
             | Self::Delete(manage)
             | Self::Copy(manage) => manage.id,
             Self::Sequence(group) | Self::Atomic(group) => group.id,
+            Self::Rejected(rejected) => rejected.id,
         }
     }
 
     /// Returns whether the other side must send a Status for this command.
     #[must_use]
-    pub const fn wants_status(&self) -> bool {
+    pub fn wants_status(&self) -> bool {
         match self {
             Self::Status(_) | Self::Results(_) => false,
+            // Results are answered where they fail.
+            Self::Rejected(it) => {
+                it.id != CommandId::ABSENT && !matches!(it.verb, Verb::Status | Verb::Header)
+            }
             Self::Alert(_)
             | Self::Exec(_)
             | Self::Get(_)
@@ -396,10 +473,14 @@ impl Status {
         }
     }
 
-    /// Returns the status for a message's header.
+    /// Returns the status for a message's header; that of another protocol names ours.
+    // spec: oma-dm 3 (513 lists the supported protocols)
     #[must_use]
     pub fn for_header(id: CommandId, header: &Header, code: StatusCode) -> Self {
+        let supported = (code == StatusCode::PROTOCOL_VERSION)
+            .then(|| Item { data: Some("DM/1.2".into()), ..Item::default() });
         Self {
+            items: supported.into_iter().collect(),
             target_refs: vec![header.target.uri.clone()],
             source_refs: vec![header.source.uri.clone()],
             ..Self::new(id, header.message_id, CommandId::HEADER, Verb::Header, code)
@@ -478,6 +559,27 @@ pub struct Group {
     pub commands: Vec<Command>,
 }
 
+/// A command that is unknown or malformed: the others of its message are carried out without it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Rejected {
+    /// Number of this command; [`CommandId::ABSENT`] where it has none that could be repeated.
+    pub id: CommandId,
+    /// The name of its element.
+    pub verb: Verb,
+    /// The code of its Status.
+    pub code: StatusCode,
+    /// The fault.
+    pub fault: MessageError,
+}
+
+impl Rejected {
+    /// Returns whether this stands for a command; an unknown element without a number does not.
+    #[must_use]
+    pub fn is_command(&self) -> bool {
+        self.id != CommandId::ABSENT || !matches!(self.verb, Verb::Other(_))
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -501,9 +603,11 @@ mod tests {
     #[test]
     fn every_verb_reads_back_from_its_name() {
         for verb in Verb::ALL {
-            assert_eq!(Verb::from_name(verb.as_str()), Some(verb));
+            assert_eq!(Verb::from_name(verb.as_str()), verb);
         }
-        assert_eq!(Verb::from_name("Map"), None);
+        let other = Verb::from_name("Map");
+        assert_eq!((other.as_str(), other.unknown_code()), ("Map", StatusCode::NOT_SUPPORTED));
+        assert_eq!(Verb::from_name("Odd").unknown_code(), StatusCode::NOT_IMPLEMENTED);
     }
 
     #[test]

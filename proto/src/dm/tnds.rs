@@ -23,8 +23,12 @@ use super::{
     xml,
 };
 
-const DOCUMENT: DocumentType =
-    DocumentType { number: None, name: "-//OMA//DTD-DM-DDF 1.2//EN", root: "MgmtTree" };
+const DOCUMENT: DocumentType = DocumentType {
+    numbers: &[],
+    name: "-//OMA//DTD-DM-DDF 1.2//EN",
+    family: "-//OMA//DTD-DM-DDF 1",
+    root: "MgmtTree",
+};
 
 /// The namespace of the root element.
 pub const NAMESPACE: &str = "syncml:dmddf1.2";

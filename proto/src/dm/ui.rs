@@ -439,7 +439,7 @@ mod tests {
             (PromptKind::MultipleChoice, &["a", "b", "c"]),
         ] {
             let asked = prompt(kind, "MAXDT=5", choices);
-            let alert = asked.to_alert(CommandId(4));
+            let alert = asked.to_alert(CommandId::new(4));
             assert!(alert.code.is_user_interaction());
             assert_eq!(Prompt::from_alert(&alert), Ok(asked));
         }
@@ -449,7 +449,7 @@ mod tests {
     #[test]
     fn an_alert_that_lacks_a_part_or_is_too_much_is_refused() {
         let asked = |items: usize, kind: PromptKind| {
-            let mut alert = prompt(kind, "", &["a"]).to_alert(CommandId(1));
+            let mut alert = prompt(kind, "", &["a"]).to_alert(CommandId::new(1));
             alert.items.truncate(items);
             Prompt::from_alert(&alert)
         };
@@ -458,12 +458,12 @@ mod tests {
         assert!(asked(2, PromptKind::Confirm).is_ok());
         assert_eq!(asked(2, PromptKind::SingleChoice), Err(StatusCode::INCOMPLETE));
         let mut long = Prompt::display("x".repeat(MAX_TEXT));
-        assert!(Prompt::from_alert(&long.to_alert(CommandId(1))).is_ok());
+        assert!(Prompt::from_alert(&long.to_alert(CommandId::new(1))).is_ok());
         long.text.push('x');
-        assert_eq!(Prompt::from_alert(&long.to_alert(CommandId(1))), Err(StatusCode(416)));
+        assert_eq!(Prompt::from_alert(&long.to_alert(CommandId::new(1))), Err(StatusCode(416)));
         let many = prompt(PromptKind::SingleChoice, "", &["a"; MAX_CHOICES + 1]);
-        assert_eq!(Prompt::from_alert(&many.to_alert(CommandId(1))), Err(StatusCode(416)));
-        let mut other = long.to_alert(CommandId(1));
+        assert_eq!(Prompt::from_alert(&many.to_alert(CommandId::new(1))), Err(StatusCode(416)));
+        let mut other = long.to_alert(CommandId::new(1));
         other.code = AlertCode::GENERIC;
         assert_eq!(Prompt::from_alert(&other), Err(StatusCode::NOT_SUPPORTED));
     }

@@ -9,12 +9,16 @@
 //! ```
 //!
 //! Written is the plainest of the forms in the field: WBXML 1.2, numeric public identifier, no
-//! string table. Read are all of them. A string table lets few octets stand for many, so the
+//! string table. Read are all of them; unknown tags, attributes, extensions and processing
+//! instructions are skipped, and what follows the root element is not read. A string table lets few octets stand for many, so the
 //! limit on the message holds for the texts that it stands for as well.
 
 use std::borrow::Cow;
 
-use self::global::{ATTRIBUTES, CONTENT, END, ENTITY, LITERAL, OPAQUE, STR_I, STR_T, SWITCH_PAGE};
+use self::global::{
+    ATTRIBUTES, CONTENT, END, ENTITY, LITERAL, OPAQUE, PROCESSING_INSTRUCTION, STR_I, STR_T,
+    SWITCH_PAGE,
+};
 use super::{
     code::Format,
     encoding::{
@@ -64,26 +68,33 @@ pub fn length(message: &Message) -> usize {
 
 /// Names of a document type, as a number and as text.
 pub(in crate::dm) struct DocumentType {
-    /// The public identifier as a number, where there is one.
-    pub(in crate::dm) number: Option<u32>,
+    /// The public identifiers as numbers.
+    pub(in crate::dm) numbers: &'static [u32],
     /// The public identifier as text.
     pub(in crate::dm) name: &'static str,
+    /// Prefix of the names of all its versions.
+    pub(in crate::dm) family: &'static str,
     /// The root element.
     pub(in crate::dm) root: &'static str,
 }
 
-const SYNCML_TYPE: DocumentType =
-    DocumentType { number: Some(SYNCML_ID), name: "-//SYNCML//DTD SyncML 1.2//EN", root: "SyncML" };
+// Which version it is, `VerDTD` says.
+const SYNCML_TYPE: DocumentType = DocumentType {
+    numbers: &[SYNCML_ID, 0x0fd3, 0x0fd1],
+    name: "-//SYNCML//DTD SyncML 1.2//EN",
+    family: "-//SYNCML//DTD SyncML 1",
+    root: "SyncML",
+};
 
 /// The public identifier of documents that name none.
 const UNKNOWN: u32 = 1;
 
-/// Reads exactly one root element, which must be SyncML 1.2.
+/// Reads one root element, which must be SyncML.
 fn syncml<'a>(octets: &'a [u8], limits: &Limits) -> Result<Element<'a>, MessageError> {
     elements(octets, limits, &SYNCML_TYPE)
 }
 
-/// Reads exactly one root element of a document type.
+/// Reads one root element of a document type, and nothing after it.
 pub(in crate::dm) fn elements<'a>(
     octets: &'a [u8],
     limits: &Limits,
@@ -103,7 +114,7 @@ fn build<'a>(
     }
     let mut reader = Reader::new(octets);
     let parsed = head(&mut reader, wanted).and_then(|strings| {
-        let mut body = Body { strings, page: Page::SyncMl, builder, wanted };
+        let mut body = Body { strings, page: 0, builder, wanted };
         while !body.builder.is_complete() {
             body.step(&mut reader)?;
         }
@@ -138,12 +149,12 @@ impl From<WireError> for Fault {
     }
 }
 
-/// Reads what stands before the body; returns the string table.
+/// Reads what stands before the body; returns the texts that it defines.
 // spec: oma-dm 8 (three headers)
 pub(in crate::dm) fn head<'a>(
     reader: &mut Reader<'a>,
     wanted: &DocumentType,
-) -> Result<&'a [u8], Fault> {
+) -> Result<Strings<'a>, Fault> {
     let version = reader.u8("WBXML version")?;
     if !(1..=3).contains(&version) {
         let expected = "1 to 3, which is WBXML 1.1 to 1.3";
@@ -152,20 +163,22 @@ pub(in crate::dm) fn head<'a>(
     let public_id = number(reader, "public identifier")?;
     let named_at = if public_id == 0 { Some(number(reader, "place of the name")?) } else { None };
     let charset = number(reader, "charset")?;
-    if ![UTF_8, US_ASCII, UNKNOWN_CHARSET].contains(&charset) {
+    if WIDE_CHARSETS.contains(&charset) {
         return Err(MessageError::NotUtf8.into());
     }
     let length = number(reader, "string table length")?;
-    let strings = reader.take(usize::try_from(length).unwrap_or(usize::MAX), "string table")?;
+    let table = reader.take(usize::try_from(length).unwrap_or(usize::MAX), "string table")?;
+    let strings = Strings { table, charset };
     match named_at {
         Some(place) => {
-            let name = table_string(strings, place)?;
-            if !name.eq_ignore_ascii_case(wanted.name) {
-                let found = format!("its public identifier is {}", shortened(name));
+            let name = strings.at(place)?;
+            let head = name.get(..wanted.family.len()).unwrap_or_default();
+            if !head.eq_ignore_ascii_case(wanted.family) {
+                let found = format!("its public identifier is {}", shortened(&name));
                 return Err(MessageError::NotSyncMl(found).into());
             }
         }
-        None if public_id == UNKNOWN || Some(public_id) == wanted.number => {}
+        None if public_id == UNKNOWN || wanted.numbers.contains(&public_id) => {}
         None => {
             let found = format!("its public identifier is {public_id:#06x}");
             return Err(MessageError::NotSyncMl(found).into());
@@ -192,8 +205,50 @@ pub(in crate::dm) fn number(
     }
 }
 
-/// Reads a text that a zero ends.
-pub(in crate::dm) fn inline_string<'a>(reader: &mut Reader<'a>) -> Result<&'a str, Fault> {
+/// The texts of a document: its string table, and the charset of all of them.
+#[derive(Debug, Clone, Copy)]
+pub(in crate::dm) struct Strings<'a> {
+    table: &'a [u8],
+    charset: u32,
+}
+
+impl<'a> Strings<'a> {
+    /// Reads a text that a zero ends.
+    pub(in crate::dm) fn inline(&self, reader: &mut Reader<'a>) -> Result<Cow<'a, str>, Fault> {
+        Ok(self.decoded(inline_octets(reader)?)?)
+    }
+
+    /// Returns whether no text can be at any place.
+    pub(in crate::dm) const fn has_no_table(&self) -> bool {
+        self.table.is_empty()
+    }
+
+    /// Returns the text at a place of the string table. Some clients leave out the zero after the
+    /// last one.
+    pub(in crate::dm) fn at(&self, place: u32) -> Result<Cow<'a, str>, Fault> {
+        let place = usize::try_from(place).unwrap_or(usize::MAX);
+        let from = self.table.get(place..).filter(|remaining| !remaining.is_empty());
+        let from = from.ok_or_else(|| {
+            WireError::invalid("place in the string table", place, "a place inside the table")
+        })?;
+        Ok(self.decoded(from.split(|octet| *octet == 0).next().unwrap_or_default())?)
+    }
+
+    /// Texts in UTF-8 are taken as such whatever the charset, as those of XML are.
+    // spec: oma-dm 8.2 (encodings)
+    fn decoded(&self, text: &'a [u8]) -> Result<Cow<'a, str>, MessageError> {
+        match std::str::from_utf8(text) {
+            Ok(text) => Ok(Cow::Borrowed(text)),
+            Err(_) if self.charset == LATIN_1 => {
+                Ok(Cow::Owned(text.iter().copied().map(char::from).collect()))
+            }
+            Err(_) => Err(MessageError::NotUtf8),
+        }
+    }
+}
+
+/// Reads the octets of a text that a zero ends.
+fn inline_octets<'a>(reader: &mut Reader<'a>) -> Result<&'a [u8], WireError> {
     let mut ahead = reader.clone();
     let remaining = ahead.take_remaining();
     let length = remaining.iter().position(|octet| *octet == 0);
@@ -204,23 +259,47 @@ pub(in crate::dm) fn inline_string<'a>(reader: &mut Reader<'a>) -> Result<&'a st
     })?;
     let text = reader.take(length, "text")?;
     reader.u8("the end of a text")?;
-    Ok(std::str::from_utf8(text).map_err(|_| MessageError::NotUtf8)?)
+    Ok(text)
 }
 
-/// Returns the text at a place of the string table. Some clients leave out the zero after the
-/// last one.
-pub(in crate::dm) fn table_string(strings: &[u8], place: u32) -> Result<&str, Fault> {
-    let place = usize::try_from(place).unwrap_or(usize::MAX);
-    let from = strings.get(place..).filter(|remaining| !remaining.is_empty()).ok_or_else(|| {
-        WireError::invalid("place in the string table", place, "a place inside the table")
-    })?;
-    let text = from.split(|octet| *octet == 0).next().unwrap_or_default();
-    Ok(std::str::from_utf8(text).map_err(|_| MessageError::NotUtf8)?)
+/// Returns whether a token means the same on every page, tags by name excepted.
+pub(in crate::dm) const fn is_global(token: u8) -> bool {
+    token & !(CONTENT | ATTRIBUTES) < LITERAL
+}
+
+/// Skips what belongs to a global token other than a switch of pages, an end and a processing
+/// instruction.
+pub(in crate::dm) fn skip_value(reader: &mut Reader<'_>, token: u8) -> Result<(), Fault> {
+    match token {
+        ENTITY | STR_T | 0x80..=0x82 => drop(number(reader, "number of a token")?),
+        STR_I | 0x40..=0x42 => drop(inline_octets(reader)?),
+        OPAQUE => {
+            let length = number(reader, "opaque length")?;
+            reader.take(usize::try_from(length).unwrap_or(usize::MAX), "opaque data")?;
+        }
+        _ => {}
+    }
+    Ok(())
+}
+
+/// Skips attributes to their end: those of an element, or of a processing instruction.
+// spec: oma-dm 8.2 (attributes and processing instructions)
+pub(in crate::dm) fn skip_attributes(reader: &mut Reader<'_>) -> Result<(), Fault> {
+    loop {
+        match reader.u8("attribute")? {
+            END => return Ok(()),
+            SWITCH_PAGE => drop(reader.u8("code page")?),
+            LITERAL => drop(number(reader, "place in the string table")?),
+            token if is_global(token) => skip_value(reader, token)?,
+            _ => {}
+        }
+    }
 }
 
 struct Body<'a, 'w> {
-    strings: &'a [u8],
-    page: Page,
+    strings: Strings<'a>,
+    /// The current code page.
+    page: u8,
     builder: Builder<'a>,
     wanted: &'w DocumentType,
 }
@@ -231,9 +310,7 @@ impl<'a> Body<'a, '_> {
         let token = reader.u8("token")?;
         match token {
             SWITCH_PAGE => {
-                let number = reader.u8("code page")?;
-                self.page = page_of(number)
-                    .ok_or_else(|| WireError::invalid("code page", number, "0 to 2"))?;
+                self.page = reader.u8("code page")?;
                 Ok(())
             }
             END if self.builder.is_outside() => {
@@ -249,10 +326,10 @@ impl<'a> Body<'a, '_> {
                     .ok_or_else(|| WireError::invalid("entity", code, "a character"))?;
                 self.text(c.to_string().into())
             }
-            STR_I => self.text(inline_string(reader)?.into()),
+            STR_I => self.text(self.strings.inline(reader)?),
             STR_T => {
                 let place = number(reader, "place in the string table")?;
-                self.text(table_string(self.strings, place)?.into())
+                self.text(self.strings.at(place)?)
             }
             OPAQUE => {
                 let length = number(reader, "opaque length")?;
@@ -261,27 +338,34 @@ impl<'a> Body<'a, '_> {
                 self.inside()?;
                 Ok(self.builder.octets(octets)?)
             }
+            PROCESSING_INSTRUCTION => skip_attributes(reader),
+            // Extensions, which no document type here defines.
+            token if is_global(token) => skip_value(reader, token),
             tag => self.tag(tag, reader),
         }
     }
 
     fn tag(&mut self, tag: u8, reader: &mut Reader<'a>) -> Result<(), Fault> {
         let token = tag & !(CONTENT | ATTRIBUTES);
-        if tag & ATTRIBUTES != 0 || token < LITERAL {
-            return Err(WireError::invalid("token", format!("{tag:#04x}"), "a tag").into());
-        }
         let name = if token == LITERAL {
             let place = number(reader, "place in the string table")?;
-            table_string(self.strings, place)?
+            Some(self.strings.at(place)?)
         } else {
-            let unknown = || WireError::invalid("tag", format!("{token:#04x}"), "one of its page");
-            tag_name(self.page, token).ok_or_else(unknown)?
+            page_of(self.page).and_then(|page| tag_name(page, token)).map(Cow::Borrowed)
         };
-        if self.builder.is_outside() && name != self.wanted.root {
-            let found = format!("the root element is {}", shortened(name));
+        if tag & ATTRIBUTES != 0 {
+            skip_attributes(reader)?;
+        }
+        let unknown = || format!("tag {token:#04x} of page {}", self.page);
+        if self.builder.is_outside() && name.as_deref() != Some(self.wanted.root) {
+            let name = name.unwrap_or_else(|| unknown().into());
+            let found = format!("the root element is {}", shortened(&name));
             return Err(MessageError::NotSyncMl(found).into());
         }
-        self.builder.open(name.into())?;
+        match name {
+            Some(name) => self.builder.open(name)?,
+            None => self.builder.open_foreign(unknown().into())?,
+        }
         if tag & CONTENT == 0 {
             self.builder.close();
         }
@@ -428,6 +512,7 @@ pub(in crate::dm) mod global {
     pub(in crate::dm) const ENTITY: u8 = 0x02;
     pub(in crate::dm) const STR_I: u8 = 0x03;
     pub(in crate::dm) const LITERAL: u8 = 0x04;
+    pub(in crate::dm) const PROCESSING_INSTRUCTION: u8 = 0x43;
     pub(in crate::dm) const STR_T: u8 = 0x83;
     pub(in crate::dm) const OPAQUE: u8 = 0xc3;
 
@@ -439,10 +524,10 @@ pub(in crate::dm) mod global {
 
 /// The number of UTF-8 among the character sets.
 const UTF_8: u32 = 106;
-/// The number of US-ASCII, which is UTF-8 too.
-const US_ASCII: u32 = 3;
-/// A charset that the transport names, which is UTF-8 for all DM messages.
-const UNKNOWN_CHARSET: u32 = 0;
+/// The number of ISO 8859-1.
+const LATIN_1: u32 = 4;
+/// Charsets whose texts a zero octet does not end: UCS-2, UCS-4, UTF-16 and UTF-32.
+const WIDE_CHARSETS: [u32; 8] = [1000, 1001, 1013, 1014, 1015, 1017, 1018, 1019];
 
 /// Returns the code page of a number.
 const fn page_of(number: u8) -> Option<Page> {

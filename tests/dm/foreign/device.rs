@@ -181,7 +181,7 @@ impl Foreign {
         }
         let mut message = self.script.first(self.own.credential());
         let code = StatusCode::MISSING_CREDENTIALS;
-        let mut status = Status::for_header(CommandId(90), &reply.header, code);
+        let mut status = Status::for_header(CommandId::new(90), &reply.header, code);
         if self.server.kind.has_password() {
             status.challenge = Some(self.challenge());
         } else {
@@ -195,14 +195,14 @@ impl Foreign {
     fn answer(&mut self, reply: &Message, is_proved: bool) -> Option<Message> {
         if !is_proved {
             let refused = StatusCode::INVALID_CREDENTIALS;
-            let mut header = Status::for_header(CommandId(1), &reply.header, refused);
+            let mut header = Status::for_header(CommandId::new(1), &reply.header, refused);
             header.challenge = Some(self.challenge());
             assert!(self.challenges.0 <= 2, "the server has failed a challenge");
             let server = reply.header.message_id;
             let wanted = reply.commands.iter().filter(|command| command.wants_status());
             let statuses = (2..).zip(wanted).map(|(number, command)| {
                 let (id, verb) = (command.id(), command.verb());
-                Command::Status(Status::new(CommandId(number), server, id, verb, refused))
+                Command::Status(Status::new(CommandId::new(number), server, id, verb, refused))
             });
             let commands = [Command::Status(header)].into_iter().chain(statuses).collect();
             return Some(self.script.message(None, commands));

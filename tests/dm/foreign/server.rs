@@ -72,7 +72,7 @@ impl Foreign {
     /// Takes the client's words about this server: its challenge, or its acceptance.
     fn on_header_status(&mut self, message: &Message) {
         let is_own = |status: &&Status| {
-            status.verb == Verb::Header && status.message_ref == MessageId(self.number)
+            status.verb == Verb::Header && status.message_ref == MessageId::new(self.number)
         };
         let Some(status) = message.statuses().find(is_own) else {
             assert_eq!(self.number, 0, "a message without a Status for the header of the last one");
@@ -105,14 +105,14 @@ impl Foreign {
             (true, _) => (StatusCode::AUTHENTICATED, StatusCode::OK),
         };
         self.device_is_proved = is_proved && self.device.kind != AuthKind::Mac;
-        let mut header = Status::for_header(CommandId(1), &message.header, code);
+        let mut header = Status::for_header(CommandId::new(1), &message.header, code);
         if !is_proved || (self.device.kind.has_nonce() && code == StatusCode::OK) {
             self.challenges.0 += u32::from(!is_proved);
             header.challenge = Some(self.challenge());
         }
         let mut commands = vec![Command::Status(header)];
         for command in message.commands.iter().filter(|command| command.wants_status()) {
-            let id = CommandId(u32::try_from(commands.len()).unwrap() + 1);
+            let id = CommandId::new(u32::try_from(commands.len()).unwrap() + 1);
             let about = message.header.message_id;
             let status = Status::new(id, about, command.id(), command.verb(), others);
             commands.push(Command::Status(status));
@@ -123,7 +123,7 @@ impl Foreign {
         Message {
             header: Header {
                 session_id: message.header.session_id.clone(),
-                message_id: MessageId(self.number),
+                message_id: MessageId::new(self.number),
                 target: Location::named(harness::ID, USER),
                 source: Location::named(URL, SERVER_ID),
                 // The default port, spelled out.
@@ -177,26 +177,27 @@ fn run(server: &mut Foreign, device: &mut TestDevice, encoding: Encoding) -> Ses
 }
 
 fn get(id: u32, uri: &str) -> Command {
-    Command::Get(Manage::new(CommandId(id), vec![Item::target(uri)]))
+    Command::Get(Manage::new(CommandId::new(id), vec![Item::target(uri)]))
 }
 
 /// Returns the question to the user with the commands that it gates.
 fn gated_update() -> Command {
     let text = |text: &str| Item { data: Some(text.into()), ..Item::default() };
     let alert = Alert {
-        id: CommandId(51),
+        id: CommandId::new(51),
         code: AlertCode::CONFIRM,
         correlator: None,
         items: vec![text("MINDT=1"), text("Update?")],
     };
     let url = Item::text(format!("{NODE}/PkgURL"), "https://dm.example/package.dd");
-    let exec = Exec { id: CommandId(53), correlator: None, meta: None, item: Item::target(NODE) };
+    let exec =
+        Exec { id: CommandId::new(53), correlator: None, meta: None, item: Item::target(NODE) };
     let commands = vec![
         Command::Alert(alert),
-        Command::Replace(Manage::new(CommandId(52), vec![url])),
+        Command::Replace(Manage::new(CommandId::new(52), vec![url])),
         Command::Exec(Box::new(exec)),
     ];
-    Command::Sequence(Group { id: CommandId(50), meta: None, commands })
+    Command::Sequence(Group { id: CommandId::new(50), meta: None, commands })
 }
 
 // test: oma-dm 5.2

@@ -258,7 +258,8 @@ impl Bridge {
             | MessageOutcome::AuthStale(reply)
             | MessageOutcome::AuthFailed(reply)
             | MessageOutcome::UnknownDevice(reply)
-            | MessageOutcome::Busy(reply) => {
+            | MessageOutcome::Busy(reply)
+            | MessageOutcome::OtherVersion(reply) => {
                 Ok(self.add_sessions(&reply.bytes).unwrap_or_else(|| reply.bytes.into()))
             }
             MessageOutcome::LockedOut(wait) => {
@@ -267,6 +268,7 @@ impl Bridge {
             MessageOutcome::Overloaded
             | MessageOutcome::NotStored
             | MessageOutcome::MediaType
+            | MessageOutcome::ContentEncoding
             | MessageOutcome::TooLarge(_)
             | MessageOutcome::BodyTimeout
             | MessageOutcome::NotSyncMl(_)
@@ -288,7 +290,7 @@ impl Bridge {
         let path = format!("./FwUpdate/Main/{}", broadcast::SESSIONS);
         let item = Item::text(path, lines.collect::<Vec<_>>().join("\n"));
         let number = message.commands.len() + 50;
-        let id = CommandId(u32::try_from(number).ok()?);
+        let id = CommandId::new(u32::try_from(number).ok()?);
         // Beside the other writes, in front of the one that is last.
         let at = message.commands.len().saturating_sub(1);
         message.commands.insert(at, Command::Replace(Manage::new(id, vec![item])));

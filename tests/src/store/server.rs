@@ -43,7 +43,7 @@ impl Server {
         self.message += 1;
         let header = Header {
             session_id: said.header.session_id.clone(),
-            message_id: MessageId(self.message),
+            message_id: MessageId::new(self.message),
             target: said.header.source.clone(),
             source: said.header.target.clone(),
             respond_to: None,
@@ -51,13 +51,16 @@ impl Server {
             meta: None,
         };
         let authenticated = StatusCode::AUTHENTICATED;
-        let mut commands =
-            vec![Command::Status(Status::for_header(CommandId(1), &said.header, authenticated))];
+        let mut commands = vec![Command::Status(Status::for_header(
+            CommandId::new(1),
+            &said.header,
+            authenticated,
+        ))];
         let mut begins = false;
         for command in &said.commands {
             if command.wants_status() {
                 let (to, id) = (said.header.message_id, command.id());
-                let status = Status::new(CommandId(2), to, id, command.verb(), StatusCode::OK);
+                let status = Status::new(CommandId::new(2), to, id, command.verb(), StatusCode::OK);
                 commands.push(Command::Status(status));
             }
             begins |= self.handle(command);
@@ -101,11 +104,11 @@ impl Server {
         ];
         let mut commands: Vec<_> = (10..)
             .zip(items)
-            .map(|(id, item)| Command::Replace(Manage::new(CommandId(id), vec![item])))
+            .map(|(id, item)| Command::Replace(Manage::new(CommandId::new(id), vec![item])))
             .collect();
         let last = u32::try_from(commands.len()).context("a few commands")?;
         commands.push(Command::Exec(Box::new(Exec {
-            id: CommandId(10 + last),
+            id: CommandId::new(10 + last),
             correlator: Some(Correlator("c-1".to_owned())),
             meta: None,
             item: Item::target(node(Operation::DownloadAndUpdate.node())),

@@ -67,7 +67,7 @@ impl ScriptedServer {
         self.messages += 1;
         let header = Header {
             session_id: said.header.session_id.clone(),
-            message_id: MessageId(self.messages),
+            message_id: MessageId::new(self.messages),
             target: said.header.source.clone(),
             source: said.header.target.clone(),
             respond_to: None,
@@ -75,7 +75,7 @@ impl ScriptedServer {
             meta: None,
         };
         let mut commands = vec![Command::Status(Status::for_header(
-            CommandId(100),
+            CommandId::new(100),
             &said.header,
             StatusCode::AUTHENTICATED,
         ))];
@@ -83,7 +83,7 @@ impl ScriptedServer {
             self.take(command);
             if command.wants_status() {
                 let to = said.header.message_id;
-                let id = CommandId(number);
+                let id = CommandId::new(number);
                 let status = Status::new(id, to, command.id(), command.verb(), StatusCode::OK);
                 commands.push(Command::Status(status));
             }
@@ -115,6 +115,6 @@ impl ScriptedServer {
     }
 
     fn next_id(&self) -> CommandId {
-        CommandId(1 + u32::try_from(self.commands.len()).unwrap_or(u32::MAX))
+        CommandId::new(1 + u32::try_from(self.commands.len()).unwrap_or(u32::MAX))
     }
 }

@@ -76,8 +76,8 @@ fn a_reply_and_a_refusal_announce_the_limits_of_the_server() {
 fn first_after(device: &mut ScriptedDevice, about: u32, code: u16, nonce: &[u8]) -> Message {
     let mut first = device.first_with(&[1; 16]);
     let mut status = Status::new(
-        CommandId(90),
-        MessageId(about),
+        CommandId::new(90),
+        MessageId::new(about),
         CommandId::HEADER,
         Verb::Header,
         StatusCode(code),

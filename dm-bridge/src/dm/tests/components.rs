@@ -154,7 +154,7 @@ fn a_result_is_counted_once_and_what_it_left_behind_is_read_in_the_same_session(
     for code in [1200, 1200, 1409] {
         next_session(&mut context);
         let mut device = shelf().with("Deployed/x2/State", "active");
-        device.alerts.push(result(code).to_alert(CommandId(9)));
+        device.alerts.push(result(code).to_alert(CommandId::new(9)));
         let replies = device.run(&mut context);
         assert_eq!(codes(&replies[0]).last(), Some(&(Verb::Alert, 200)));
         let components = &context.device.components;
@@ -165,7 +165,7 @@ fn a_result_is_counted_once_and_what_it_left_behind_is_read_in_the_same_session(
     next_session(&mut context);
     let mut device = shelf();
     let strange = OperationResult { correlator: None, ..result(1200) };
-    device.alerts.push(strange.to_alert(CommandId(9)));
+    device.alerts.push(strange.to_alert(CommandId::new(9)));
     assert_eq!(codes(&device.run(&mut context)[0]).last(), Some(&(Verb::Alert, 202)));
 }
 
@@ -195,7 +195,7 @@ fn a_result_without_correlator_counts_for_the_only_operation_on_a_component() {
         assert_eq!(operation.reason.as_deref(), Some("Exec answered 101"));
         next_session(&mut context);
         let mut device = shelf();
-        device.alerts.push(result.to_alert(CommandId(9)));
+        device.alerts.push(result.to_alert(CommandId::new(9)));
         device.run(&mut context);
         assert_eq!(context.device.components.operations[0].state, state, "{others}");
     }
@@ -322,7 +322,7 @@ fn a_component_is_sent_inside_the_session_and_installed_from_delivered() {
             identifier: Some("player".to_owned()),
             correlator: Some(Correlator("c1".to_owned())),
         };
-        device.alerts.push(result.to_alert(CommandId(9)));
+        device.alerts.push(result.to_alert(CommandId::new(9)));
         device.run(&mut context);
         assert_eq!(latest(&context).phase, ArmingPhase::Confirmed);
     }
@@ -402,7 +402,7 @@ fn a_component_is_confirmed_by_the_inventory_and_not_by_its_result() {
             identifier: Some("player".to_owned()),
             correlator: Some(Correlator("c1".to_owned())),
         };
-        device.alerts.push(result.to_alert(CommandId(9)));
+        device.alerts.push(result.to_alert(CommandId::new(9)));
         device.run(&mut context);
         let row = latest(&context);
         assert_eq!((row.phase, row.result_code), (phase, Some(1200)), "{:?}", row.reason);

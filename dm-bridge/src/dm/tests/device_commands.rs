@@ -19,9 +19,9 @@ fn alerts_that_nobody_knows_and_commands_of_a_server_are_refused() {
     words.items[0].data = Some("fine".into());
     device.alerts = vec![unknown, untyped, request, words];
     let mut first = device.first_with(&[1; 16]);
-    first.commands.push(Command::Get(Manage::new(CommandId(20), vec![Item::target("./x")])));
+    first.commands.push(Command::Get(Manage::new(CommandId::new(20), vec![Item::target("./x")])));
     let foreign = vec![Item::text("./FwUpdate/Main/State", "100")];
-    first.commands.push(Command::Replace(Manage::new(CommandId(21), foreign)));
+    first.commands.push(Command::Replace(Manage::new(CommandId::new(21), foreign)));
     let replies = device.run_from(&mut context, first, NOW);
     let answered: Vec<_> = codes(&replies[0]).iter().skip(3).map(|(_, code)| *code).collect();
     // The campaign is brought in this session.
@@ -34,7 +34,7 @@ fn a_dev_info_of_another_device_is_forbidden() {
     let mut device = scripted();
     let mut first = device.first_with(&[1; 16]);
     let item = Item::value("./DevInfo/DevId", Format::Chr, "b");
-    first.commands[1] = Command::Replace(Manage::new(CommandId(2), vec![item]));
+    first.commands[1] = Command::Replace(Manage::new(CommandId::new(2), vec![item]));
     let replies = device.run_from(&mut context, first, NOW);
     assert!(codes(&replies[0]).contains(&(Verb::Replace, 403)));
 }

@@ -92,7 +92,7 @@ fn an_object_that_an_alert_names_is_looked_at_first() {
     };
     let mut context = unknown(&[DeliveryMethod::Broadcast]);
     let mut device = elsewhere().with(ELSEWHERE, "State/DownloadAndUpdate/Ext");
-    device.alerts.push(request.to_alert(CommandId(9)));
+    device.alerts.push(request.to_alert(CommandId::new(9)));
     let replies = device.run(&mut context);
     assert_eq!(codes(&replies[0]).last(), Some(&(Verb::Alert, 200)), "it is about firmware");
     assert_eq!(context.device.object.uri, ELSEWHERE);

@@ -124,7 +124,7 @@ fn chunked_values_of_a_device_are_reassembled_and_a_missing_end_is_reported() {
     };
     let results = |server: MessageId, command, item| {
         Command::Results(Results {
-            id: CommandId(5),
+            id: CommandId::new(5),
             message_ref: Some(server),
             command_ref: command,
             meta: None,

@@ -313,7 +313,7 @@ fn the_end_of_a_download_alone_is_no_end_of_the_update() {
     let alert = |operation, code| {
         let correlator = Some(Correlator("c1".to_owned()));
         let result = ResultCode(code);
-        OperationResult { object: None, operation, result, correlator }.to_alert(CommandId(9))
+        OperationResult { object: None, operation, result, correlator }.to_alert(CommandId::new(9))
     };
     for (operation, code, phase, result) in [
         (Operation::Download, 200, ArmingPhase::Assembled, None),

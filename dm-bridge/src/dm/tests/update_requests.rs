@@ -12,7 +12,7 @@ fn asking(asker: UpdateInitiator, object: Option<&str>) -> ScriptedDevice {
     let request =
         UpdateRequest { initiator: asker, object: object.map(str::to_owned), data: String::new() };
     let mut device = scripted();
-    device.alerts.push(request.to_alert(CommandId(9)));
+    device.alerts.push(request.to_alert(CommandId::new(9)));
     device
 }
 

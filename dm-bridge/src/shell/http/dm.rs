@@ -73,6 +73,7 @@ fn response_to(outcome: MessageOutcome, retry: Duration) -> (&'static str, Respo
         MessageOutcome::AuthFailed(message) => ("auth_failed", syncml(message)),
         MessageOutcome::UnknownDevice(message) => ("unknown-device", syncml(message)),
         MessageOutcome::Busy(message) => ("busy", syncml(message)),
+        MessageOutcome::OtherVersion(message) => ("other_version", syncml(message)),
         MessageOutcome::LockedOut(wait) => ("locked_out", retry_later(wait)),
         MessageOutcome::Overloaded => ("overloaded", retry_later(retry)),
         MessageOutcome::NotStored => ("store", retry_later(retry)),
@@ -80,6 +81,14 @@ fn response_to(outcome: MessageOutcome, retry: Duration) -> (&'static str, Respo
             let (xml, wbxml) = (Encoding::Xml.media_type(), Encoding::Wbxml.media_type());
             let text = format!("send {xml} or {wbxml}\n");
             ("media_type", (StatusCode::UNSUPPORTED_MEDIA_TYPE, text).into_response())
+        }
+        MessageOutcome::ContentEncoding => {
+            let headers = [(header::ACCEPT_ENCODING, "identity")];
+            let text = "send the message without a content encoding\n";
+            (
+                "content_encoding",
+                (StatusCode::UNSUPPORTED_MEDIA_TYPE, headers, text).into_response(),
+            )
         }
         MessageOutcome::TooLarge(limit) => {
             let text = format!("a message has at most {limit} octets\n");
@@ -123,6 +132,9 @@ struct RequestParts<'a> {
 async fn receive(shared: &Shared, parts: RequestParts<'_>, body: Body) -> MessageOutcome {
     let RequestParts { headers, query, .. } = parts;
     let Some(encoding) = encoding_of(headers) else { return MessageOutcome::MediaType };
+    if has_content_encoding(headers) {
+        return MessageOutcome::ContentEncoding;
+    }
     let limit = shared.limits.message_bytes;
     let bytes = match to_bytes(body, limit).await {
         Ok(bytes) => bytes,
@@ -330,6 +342,14 @@ fn encoding_of(headers: &HeaderMap) -> Option<Encoding> {
     Encoding::from_media_type(value?)
 }
 
+/// Returns whether the body is anything but the message itself.
+// spec: oma-dm 6 (no content encoding)
+fn has_content_encoding(headers: &HeaderMap) -> bool {
+    let is_identity = |name: &str| matches!(name.trim(), "" | "identity" | "IDENTITY" | "Identity");
+    let mut values = headers.get_all(header::CONTENT_ENCODING).iter();
+    values.any(|value| !value.to_str().is_ok_and(|names| names.split(',').all(is_identity)))
+}
+
 /// Returns the HMAC over the message, from its HTTP header.
 fn mac_of(headers: &HeaderMap) -> Result<Option<Mac>, WireError> {
     let Some(value) = headers.get(MAC_HEADER) else { return Ok(None) };
@@ -469,10 +489,12 @@ fn count_proof(shared: &Shared, (network, id): Claimant<'_>, outcome: &MessageOu
         | MessageOutcome::AuthRequired(_)
         | MessageOutcome::AuthStale(_)
         | MessageOutcome::Busy(_)
+        | MessageOutcome::OtherVersion(_)
         | MessageOutcome::LockedOut(_)
         | MessageOutcome::Overloaded
         | MessageOutcome::NotStored
         | MessageOutcome::MediaType
+        | MessageOutcome::ContentEncoding
         | MessageOutcome::TooLarge(_)
         | MessageOutcome::BodyTimeout
         | MessageOutcome::NotSyncMl(_)

@@ -433,6 +433,35 @@ async fn what_is_no_message_of_an_enrolled_device_changes_nothing() {
     assert_eq!(before, after);
 }
 
+// test: oma-dm 6 (no content encoding)
+#[tokio::test(flavor = "multi_thread")]
+async fn a_message_with_a_content_encoding_is_refused() {
+    let bridge = Bridge::start().await;
+    let mut device = bridge.enrol("LAB-0001").await;
+    device.next_session();
+    let message = device.first(None);
+    for (names, status) in [
+        (&["gzip"][..], 415),
+        (&["identity", "deflate"], 415),
+        (&["identity, br"], 415),
+        (&["identity"], 200),
+        (&["Identity", ""], 200),
+    ] {
+        let agent: ureq::Agent = ureq::Agent::config_builder()
+            .http_status_as_error(false)
+            .proxy(None)
+            .timeout_global(Some(Duration::from_secs(10)))
+            .build()
+            .into();
+        let request = agent.post(bridge.url("/dm")).content_type("application/vnd.syncml.dm+xml");
+        let request = names.iter().fold(request, |it, name| it.header("Content-Encoding", *name));
+        let response = request.send(&message[..]).unwrap();
+        assert_eq!(response.status().as_u16(), status, "{names:?}");
+        let accepted = response.headers().get("accept-encoding").map(|it| it.to_str().unwrap());
+        assert_eq!(accepted, (status == 415).then_some("identity"), "{names:?}");
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn sessions_beyond_the_limit_are_answered_with_the_time_to_retry() {
     let admission = Admission { sessions: 1, ..Admission::default() };

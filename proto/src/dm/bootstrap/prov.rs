@@ -15,8 +15,11 @@ use crate::{
         encoding::read::is_xml_char,
         message::MessageError,
         wbxml::{
-            self, DocumentType, Fault,
-            global::{ATTRIBUTES, CONTENT, END, ENTITY, OPAQUE, STR_I, STR_T, SWITCH_PAGE},
+            self, DocumentType, Fault, Strings,
+            global::{
+                ATTRIBUTES, CONTENT, END, ENTITY, LITERAL, PROCESSING_INSTRUCTION, STR_I, STR_T,
+                SWITCH_PAGE,
+            },
             push_inline, push_number,
         },
     },
@@ -42,8 +45,9 @@ const MAX_DEPTH: usize = 8;
 const MAX_ELEMENTS: usize = 256;
 
 const DOCUMENT: DocumentType = DocumentType {
-    number: Some(0x0b),
+    numbers: &[0x0b],
     name: "-//WAPFORUM//DTD PROV 1.0//EN",
+    family: "-//WAPFORUM//DTD PROV 1",
     root: "wap-provisioningdoc",
 };
 
@@ -59,43 +63,75 @@ const VALUES: u8 = 0x80;
 /// Starts of attributes: page, token, name, and what the value begins with.
 // spec: oma-dm 9.1 (tokens of provisioning documents)
 #[rustfmt::skip]
-const STARTS: [(u8, u8, &str, &str); 52] = [
-    (0, 0x05, "name", ""), (0, 0x06, "value", ""),
-    (0, 0x07, "name", "NAME"), (0, 0x08, "name", "NAP-ADDRESS"),
-    (0, 0x09, "name", "NAP-ADDRTYPE"), (0, 0x10, "name", "BEARER"),
-    (0, 0x11, "name", "NAPID"), (0, 0x15, "name", "PROXY-ID"),
-    (0, 0x1c, "name", "STARTPAGE"), (0, 0x20, "name", "PXADDR"),
-    (0, 0x21, "name", "PXADDRTYPE"), (0, 0x22, "name", "TO-NAPID"),
-    (0, 0x23, "name", "PORTNBR"), (0, 0x24, "name", "SERVICE"),
-    (0, 0x45, "version", ""), (0, 0x46, "version", "1.0"),
-    (0, 0x50, "type", ""), (0, 0x51, "type", "PXLOGICAL"),
-    (0, 0x52, "type", "PXPHYSICAL"), (0, 0x53, "type", "PORT"),
-    (0, 0x54, "type", "VALIDITY"), (0, 0x55, "type", "NAPDEF"),
-    (0, 0x56, "type", "BOOTSTRAP"), (0, 0x57, "type", "VENDORCONFIG"),
-    (0, 0x58, "type", "CLIENTIDENTITY"), (0, 0x59, "type", "PXAUTHINFO"),
-    (0, 0x5a, "type", "NAPAUTHINFO"), (0, 0x5b, "type", "ACCESS"),
-    (1, 0x55, "type", "APPLICATION"), (1, 0x56, "type", "APPADDR"),
-    (1, 0x57, "type", "APPAUTH"), (1, 0x58, "type", "CLIENTIDENTITY"),
-    (1, 0x59, "type", "RESOURCE"), (1, 0x53, "type", "PORT"), (1, 0x50, "type", ""),
-    (1, 0x05, "name", ""), (1, 0x06, "value", ""), (1, 0x07, "name", "NAME"),
-    (1, 0x23, "name", "PORTNBR"), (1, 0x22, "name", "TO-NAPID"),
-    (1, 0x2e, "name", "AACCEPT"), (1, 0x2f, "name", "AAUTHDATA"),
+const STARTS: [(u8, u8, &str, &str); 110] = [
+    (0, 0x51, "type", "PXLOGICAL"), (0, 0x52, "type", "PXPHYSICAL"), (0, 0x53, "type", "PORT"),
+    (0, 0x54, "type", "VALIDITY"), (0, 0x55, "type", "NAPDEF"), (0, 0x56, "type", "BOOTSTRAP"),
+    (0, 0x57, "type", "VENDORCONFIG"), (0, 0x58, "type", "CLIENTIDENTITY"),
+    (0, 0x59, "type", "PXAUTHINFO"), (0, 0x5a, "type", "NAPAUTHINFO"), (0, 0x5b, "type", "ACCESS"),
+    (0, 0x45, "version", ""), (0, 0x46, "version", "1.0"), (0, 0x50, "type", ""),
+    (0, 0x05, "name", ""), (0, 0x06, "value", ""), (0, 0x07, "name", "NAME"),
+    (0, 0x08, "name", "NAP-ADDRESS"), (0, 0x09, "name", "NAP-ADDRTYPE"),
+    (0, 0x0a, "name", "CALLTYPE"), (0, 0x0b, "name", "VALIDUNTIL"), (0, 0x0c, "name", "AUTHTYPE"),
+    (0, 0x0d, "name", "AUTHNAME"), (0, 0x0e, "name", "AUTHSECRET"), (0, 0x0f, "name", "LINGER"),
+    (0, 0x10, "name", "BEARER"), (0, 0x11, "name", "NAPID"), (0, 0x12, "name", "COUNTRY"),
+    (0, 0x13, "name", "NETWORK"), (0, 0x14, "name", "INTERNET"), (0, 0x15, "name", "PROXY-ID"),
+    (0, 0x16, "name", "PROXY-PROVIDER-ID"), (0, 0x17, "name", "DOMAIN"),
+    (0, 0x18, "name", "PROVURL"), (0, 0x19, "name", "PXAUTH-TYPE"), (0, 0x1a, "name", "PXAUTH-ID"),
+    (0, 0x1b, "name", "PXAUTH-PW"), (0, 0x1c, "name", "STARTPAGE"), (0, 0x1d, "name", "BASAUTH-ID"),
+    (0, 0x1e, "name", "BASAUTH-PW"), (0, 0x1f, "name", "PUSHENABLED"), (0, 0x20, "name", "PXADDR"),
+    (0, 0x21, "name", "PXADDRTYPE"), (0, 0x22, "name", "TO-NAPID"), (0, 0x23, "name", "PORTNBR"),
+    (0, 0x24, "name", "SERVICE"), (0, 0x25, "name", "LINKSPEED"), (0, 0x26, "name", "DNLINKSPEED"),
+    (0, 0x27, "name", "LOCAL-ADDR"), (0, 0x28, "name", "LOCAL-ADDRTYPE"),
+    (0, 0x29, "name", "CONTEXT-ALLOW"), (0, 0x2a, "name", "TRUST"), (0, 0x2b, "name", "MASTER"),
+    (0, 0x2c, "name", "SID"), (0, 0x2d, "name", "SOC"), (0, 0x2e, "name", "WSP-VERSION"),
+    (0, 0x2f, "name", "PHYSICAL-PROXY-ID"), (0, 0x30, "name", "CLIENT-ID"),
+    (0, 0x31, "name", "DELIVERY-ERR-SDU"), (0, 0x32, "name", "DELIVERY-ORDER"),
+    (0, 0x33, "name", "TRAFFIC-CLASS"), (0, 0x34, "name", "MAX-SDU-SIZE"),
+    (0, 0x35, "name", "MAX-BITRATE-UPLINK"), (0, 0x36, "name", "MAX-BITRATE-DNLINK"),
+    (0, 0x37, "name", "RESIDUAL-BER"), (0, 0x38, "name", "SDU-ERROR-RATIO"),
+    (0, 0x39, "name", "TRAFFIC-HANDL-PRIO"), (0, 0x3a, "name", "TRANSFER-DELAY"),
+    (0, 0x3b, "name", "GUARANTEED-BITRATE-UPLINK"), (0, 0x3c, "name", "GUARANTEED-BITRATE-DNLINK"),
+    (0, 0x3d, "name", "PXADDR-FQDN"), (0, 0x3e, "name", "PROXY-PW"),
+    (0, 0x3f, "name", "PPGAUTH-TYPE"), (0, 0x47, "name", "PULLENABLED"),
+    (0, 0x48, "name", "DNS-ADDR"), (0, 0x49, "name", "MAX-NUM-RETRY"),
+    (0, 0x4a, "name", "FIRST-RETRY-TIMEOUT"), (0, 0x4b, "name", "REREG-THRESHOLD"),
+    (0, 0x4c, "name", "T-BIT"), (0, 0x4e, "name", "AUTH-ENTITY"), (0, 0x4f, "name", "SPI"),
+    (1, 0x53, "type", "PORT"), (1, 0x58, "type", "CLIENTIDENTITY"),
+    (1, 0x55, "type", "APPLICATION"), (1, 0x56, "type", "APPADDR"), (1, 0x57, "type", "APPAUTH"),
+    (1, 0x59, "type", "RESOURCE"), (1, 0x50, "type", ""), (1, 0x05, "name", ""),
+    (1, 0x06, "value", ""), (1, 0x07, "name", "NAME"), (1, 0x14, "name", "INTERNET"),
+    (1, 0x1c, "name", "STARTPAGE"), (1, 0x22, "name", "TO-NAPID"), (1, 0x23, "name", "PORTNBR"),
+    (1, 0x24, "name", "SERVICE"), (1, 0x2e, "name", "AACCEPT"), (1, 0x2f, "name", "AAUTHDATA"),
     (1, 0x30, "name", "AAUTHLEVEL"), (1, 0x31, "name", "AAUTHNAME"),
-    (1, 0x32, "name", "AAUTHSECRET"), (1, 0x33, "name", "AAUTHTYPE"),
-    (1, 0x34, "name", "ADDR"), (1, 0x35, "name", "ADDRTYPE"),
-    (1, 0x36, "name", "APPID"), (1, 0x37, "name", "APROTOCOL"),
-    (1, 0x38, "name", "PROVIDER-ID"), (1, 0x39, "name", "TO-PROXY"),
+    (1, 0x32, "name", "AAUTHSECRET"), (1, 0x33, "name", "AAUTHTYPE"), (1, 0x34, "name", "ADDR"),
+    (1, 0x35, "name", "ADDRTYPE"), (1, 0x36, "name", "APPID"), (1, 0x37, "name", "APROTOCOL"),
+    (1, 0x38, "name", "PROVIDER-ID"), (1, 0x39, "name", "TO-PROXY"), (1, 0x3a, "name", "URI"),
+    (1, 0x3b, "name", "RULE"),
 ];
 
-/// Values: page, token, text.
+/// Values: page, token, text. The last ones are read and not written.
 #[rustfmt::skip]
-const TEXTS: [(u8, u8, &str); 19] = [
+const TEXTS: [(u8, u8, &str); 71] = [
     (0, 0x85, "IPV4"), (0, 0x86, "IPV6"), (0, 0x87, "E164"), (0, 0x88, "ALPHA"), (0, 0x89, "APN"),
-    (0, 0x9a, "PAP"), (0, 0x9b, "CHAP"), (0, 0x9c, "HTTP-BASIC"), (0, 0x9d, "HTTP-DIGEST"),
-    (0, 0xab, "GSM-GPRS"),
-    (1, 0x86, "IPV6"), (1, 0x87, "E164"), (1, 0x88, "ALPHA"), (1, 0x8d, "APPSRV"),
-    (1, 0x8e, "OBEX"), (1, 0x90, ","), (1, 0x91, "HTTP-"), (1, 0x92, "BASIC"),
-    (1, 0x93, "DIGEST"),
+    (0, 0x8a, "SCODE"), (0, 0x8b, "TETRA-ITSI"), (0, 0x8c, "MAN"), (0, 0x90, "ANALOG-MODEM"),
+    (0, 0x91, "V.120"), (0, 0x92, "V.110"), (0, 0x93, "X.31"), (0, 0x94, "BIT-TRANSPARENT"),
+    (0, 0x95, "DIRECT-ASYNCHRONOUS-DATA-SERVICE"), (0, 0x9a, "PAP"), (0, 0x9b, "CHAP"),
+    (0, 0x9c, "HTTP-BASIC"), (0, 0x9d, "HTTP-DIGEST"), (0, 0x9e, "WTLS-SS"), (0, 0x9f, "MD5"),
+    (0, 0xa2, "GSM-USSD"), (0, 0xa3, "GSM-SMS"), (0, 0xa4, "ANSI-136-GUTS"),
+    (0, 0xa5, "IS-95-CDMA-SMS"), (0, 0xa6, "IS-95-CDMA-CSD"), (0, 0xa7, "IS-95-CDMA-PACKET"),
+    (0, 0xa8, "ANSI-136-CSD"), (0, 0xa9, "ANSI-136-GPRS"), (0, 0xaa, "GSM-CSD"),
+    (0, 0xab, "GSM-GPRS"), (0, 0xac, "AMPS-CDPD"), (0, 0xad, "PDC-CSD"), (0, 0xae, "PDC-PACKET"),
+    (0, 0xaf, "IDEN-SMS"), (0, 0xb0, "IDEN-CSD"), (0, 0xb1, "IDEN-PACKET"),
+    (0, 0xb2, "FLEX/REFLEX"), (0, 0xb3, "PHS-SMS"), (0, 0xb4, "PHS-CSD"), (0, 0xb5, "TRETRA-SDS"),
+    (0, 0xb6, "TRETRA-PACKET"), (0, 0xb7, "ANSI-136-GHOST"), (0, 0xb8, "MOBITEX-MPAK"),
+    (0, 0xb9, "CDMA2000-1X-SIMPLE-IP"), (0, 0xba, "CDMA2000-1X-MOBILE-IP"),
+    (0, 0xc5, "AUTOBAUDING"), (0, 0xca, "CL-WSP"), (0, 0xcb, "CO-WSP"), (0, 0xcc, "CL-SEC-WSP"),
+    (0, 0xcd, "CO-SEC-WSP"), (0, 0xce, "CL-SEC-WTA"), (0, 0xcf, "CO-SEC-WTA"),
+    (0, 0xd0, "OTA-HTTP-TO"), (0, 0xd1, "OTA-HTTP-TLS-TO"), (0, 0xd2, "OTA-HTTP-PO"),
+    (0, 0xd3, "OTA-HTTP-TLS-PO"), (0, 0xe0, "AAA"), (0, 0xe1, "HA"), (1, 0x86, "IPV6"),
+    (1, 0x87, "E164"), (1, 0x88, "ALPHA"), (1, 0x8d, "APPSRV"), (1, 0x8e, "OBEX"), (1, 0x90, ","),
+    (1, 0x91, "HTTP-"), (1, 0x92, "BASIC"), (1, 0x93, "DIGEST"), (1, 0x80, ","), (1, 0x81, "HTTP-"),
+    (1, 0x82, "BASIC"), (1, 0x83, "DIGEST"),
 ];
 
 /// Reads a document.
@@ -111,23 +147,20 @@ pub fn parse(octets: &[u8]) -> Result<Vec<Characteristic>, WireError> {
     let mut reader = Reader::new(octets);
     let strings = wbxml::head(&mut reader, &DOCUMENT).map_err(plain)?;
     let mut parser = Parser { reader, strings, tag_page: 0, attribute_page: 0, elements: 0 };
-    match parser.token()? {
-        token if token & !(CONTENT | ATTRIBUTES) == ROOT => {
-            if token & ATTRIBUTES != 0 {
-                parser.attributes()?;
-            }
-            let mut root = Characteristic::default();
-            if token & CONTENT != 0 {
-                parser.content(&mut root, 0)?;
-            }
-            if !root.parameters.is_empty() {
-                return Err(wrong("a parameter outside of all characteristics"));
-            }
-            parser.reader.finish("the document")?;
-            Ok(root.children)
+    let root = loop {
+        let token = parser.reader.u8("token")?;
+        if let Token::Element(element) = parser.token(token)? {
+            break element;
         }
-        _ => Err(wrong("another root element")),
+    };
+    if root.kind != Kind::Document {
+        return Err(wrong("another root element"));
     }
+    let mut whole = Characteristic::default();
+    if root.has_content {
+        parser.content(&mut whole, 0)?;
+    }
+    Ok(whole.children)
 }
 
 fn wrong(found: &str) -> WireError {
@@ -143,108 +176,184 @@ fn plain(fault: Fault) -> WireError {
 
 struct Parser<'a> {
     reader: Reader<'a>,
-    strings: &'a [u8],
+    strings: Strings<'a>,
     tag_page: u8,
     attribute_page: u8,
     elements: usize,
 }
 
+/// A token of the content, with what belongs to it.
+enum Token {
+    End,
+    /// Something between elements that is none.
+    Skipped,
+    Element(Element),
+}
+
+/// The start of an element.
+struct Element {
+    kind: Kind,
+    attributes: Attributes,
+    has_content: bool,
+}
+
+#[derive(PartialEq, Eq)]
+enum Kind {
+    Document,
+    Characteristic,
+    Parameter,
+    Unknown,
+}
+
+/// Attributes of an element that are known.
+#[derive(Default)]
+struct Attributes {
+    named: Vec<(&'static str, String)>,
+    /// Set when a token was unknown, or a value is none.
+    is_odd: bool,
+}
+
+impl Attributes {
+    /// Returns the value of an attribute, unless one of them could not be read.
+    fn get(&self, wanted: &str) -> Option<String> {
+        let named = self.named.iter().find(|(name, _)| *name == wanted);
+        named.filter(|_| !self.is_odd).map(|(_, value)| value.clone())
+    }
+}
+
 impl Parser<'_> {
-    /// The next token of a tag; both pages know the same three.
-    fn token(&mut self) -> Result<u8, WireError> {
-        loop {
-            match self.reader.u8("token")? {
-                SWITCH_PAGE => self.tag_page = self.page()?,
-                token => return Ok(token),
+    /// Reads what belongs to a token.
+    fn token(&mut self, token: u8) -> Result<Token, WireError> {
+        match token {
+            END => return Ok(Token::End),
+            SWITCH_PAGE => self.tag_page = self.reader.u8("code page")?,
+            PROCESSING_INSTRUCTION => wbxml::skip_attributes(&mut self.reader).map_err(plain)?,
+            token if wbxml::is_global(token) => {
+                wbxml::skip_value(&mut self.reader, token).map_err(plain)?;
             }
+            token => return self.element(token).map(Token::Element),
         }
+        Ok(Token::Skipped)
     }
 
-    fn page(&mut self) -> Result<u8, WireError> {
-        match self.reader.u8("code page")? {
-            page @ 0..=1 => Ok(page),
-            page => Err(WireError::invalid("code page", page, "0 or 1")),
-        }
+    fn element(&mut self, token: u8) -> Result<Element, WireError> {
+        let kind = match (token & !(CONTENT | ATTRIBUTES), self.tag_page) {
+            (LITERAL, _) => match &*self.table_string()? {
+                "wap-provisioningdoc" => Kind::Document,
+                "characteristic" => Kind::Characteristic,
+                "parm" => Kind::Parameter,
+                _ => Kind::Unknown,
+            },
+            (ROOT, 0 | 1) => Kind::Document,
+            (CHARACTERISTIC, 0 | 1) => Kind::Characteristic,
+            (PARAMETER, 0 | 1) => Kind::Parameter,
+            _ => Kind::Unknown,
+        };
+        let has_attributes = token & ATTRIBUTES != 0;
+        let attributes = if has_attributes { self.attributes()? } else { Attributes::default() };
+        Ok(Element { kind, attributes, has_content: token & CONTENT != 0 })
     }
 
+    /// Reads the content of an element to its end; what is odd costs its parameter or its group.
+    // spec: oma-dm 8.2 (unknown tokens)
     fn content(&mut self, parent: &mut Characteristic, depth: usize) -> Result<(), WireError> {
+        if depth > MAX_DEPTH {
+            return Err(wrong("too many elements"));
+        }
         loop {
-            let token = self.token()?;
-            if token == END {
-                return Ok(());
-            }
+            let token = self.reader.u8("token")?;
+            let element = match self.token(token)? {
+                Token::End => return Ok(()),
+                Token::Skipped => continue,
+                Token::Element(element) => element,
+            };
             self.elements += 1;
-            if self.elements > MAX_ELEMENTS || depth >= MAX_DEPTH {
+            if self.elements > MAX_ELEMENTS {
                 return Err(wrong("too many elements"));
             }
-            let attributes = if token & ATTRIBUTES == 0 { Vec::new() } else { self.attributes()? };
-            let of = |wanted: &str| {
-                let named = attributes.iter().find(|(name, _)| *name == wanted);
-                named.map(|(_, value)| value.clone())
-            };
-            match token & !(CONTENT | ATTRIBUTES) {
-                CHARACTERISTIC => {
-                    let kind = of("type").ok_or_else(|| wrong("a characteristic without type"))?;
-                    let mut child = Characteristic { kind, ..Characteristic::default() };
-                    if token & CONTENT != 0 {
-                        self.content(&mut child, depth + 1)?;
+            let mut inside = Characteristic::default();
+            if element.has_content {
+                self.content(&mut inside, depth + 1)?;
+            }
+            match element.kind {
+                Kind::Characteristic => {
+                    if let Some(kind) = element.attributes.get("type") {
+                        parent.children.push(Characteristic { kind, ..inside });
                     }
-                    parent.children.push(child);
                 }
-                PARAMETER if token & CONTENT == 0 => {
-                    let name = of("name").ok_or_else(|| wrong("a parameter without name"))?;
-                    parent.parameters.push((name, of("value")));
+                Kind::Parameter => {
+                    if let Some(name) = element.attributes.get("name") {
+                        parent.parameters.push((name, element.attributes.get("value")));
+                    }
                 }
-                _ => return Err(wrong("another element")),
+                Kind::Document | Kind::Unknown => {}
             }
         }
     }
 
-    fn attributes(&mut self) -> Result<Vec<(&'static str, String)>, WireError> {
-        let mut attributes: Vec<(&'static str, String)> = Vec::new();
+    fn attributes(&mut self) -> Result<Attributes, WireError> {
+        let mut attributes = Attributes::default();
         loop {
             let token = self.reader.u8("attribute")?;
             match token {
                 END => return Ok(attributes),
-                SWITCH_PAGE => self.attribute_page = self.page()?,
-                STR_I | STR_T | ENTITY | OPAQUE | VALUES.. => {
+                SWITCH_PAGE => self.attribute_page = self.reader.u8("code page")?,
+                LITERAL => {
+                    let name = self.table_string()?;
+                    let known = ["name", "value", "type"].into_iter().find(|it| *it == name);
+                    attributes.named.push((known.unwrap_or_default(), String::new()));
+                }
+                token if token >= VALUES || wbxml::is_global(token) => {
                     let more = self.value(token)?;
-                    if !more.chars().all(is_xml_char) {
-                        return Err(wrong("a character that XML cannot carry"));
-                    }
-                    let (_, value) = attributes.last_mut().ok_or_else(|| wrong("a lone value"))?;
-                    value.push_str(&more);
-                    if value.len() > MAX_LENGTH {
-                        return Err(wrong("a long value"));
+                    let more = more.filter(|more| more.chars().all(is_xml_char));
+                    match (attributes.named.last_mut(), more) {
+                        (Some((_, value)), Some(more))
+                            if value.len() + more.len() <= MAX_LENGTH =>
+                        {
+                            value.push_str(&more);
+                        }
+                        _ => attributes.is_odd = true,
                     }
                 }
-                _ => {
+                token => {
                     let page = self.attribute_page;
-                    let start = STARTS.iter().find(|it| (it.0, it.1) == (page, token));
-                    let (_, _, name, value) = start.ok_or_else(|| wrong("another attribute"))?;
-                    attributes.push((name, (*value).to_owned()));
+                    match STARTS.iter().find(|it| (it.0, it.1) == (page, token)) {
+                        Some((_, _, name, value)) => {
+                            attributes.named.push((name, (*value).to_owned()));
+                        }
+                        None => attributes.is_odd = true,
+                    }
                 }
             }
         }
     }
 
-    fn value(&mut self, token: u8) -> Result<String, WireError> {
-        match token {
-            STR_I => wbxml::inline_string(&mut self.reader).map(str::to_owned).map_err(plain),
-            STR_T => {
-                let place = wbxml::number(&mut self.reader, "place in the string table")?;
-                wbxml::table_string(self.strings, place).map(str::to_owned).map_err(plain)
+    /// Reads a part of a value; `None` when it stands for nothing that is known.
+    fn value(&mut self, token: u8) -> Result<Option<String>, WireError> {
+        let text = |token| {
+            let page = self.attribute_page;
+            let text = TEXTS.iter().find(|it| (it.0, it.1) == (page, token));
+            text.map(|it| it.2.to_owned())
+        };
+        Ok(match token {
+            // Some writers number values of page 1 like tokens that are the same on all pages. What
+            // refers to a table that is not there is such a value.
+            0x80..STR_T if self.attribute_page == 1 => text(token),
+            STR_T if self.attribute_page == 1 && self.strings.has_no_table() => text(token),
+            STR_I => Some(self.strings.inline(&mut self.reader).map_err(plain)?.into_owned()),
+            STR_T => Some(self.table_string()?),
+            ENTITY => char::from_u32(wbxml::number(&mut self.reader, "entity")?).map(String::from),
+            token if wbxml::is_global(token) => {
+                wbxml::skip_value(&mut self.reader, token).map_err(plain)?;
+                None
             }
-            ENTITY => {
-                let code = wbxml::number(&mut self.reader, "entity")?;
-                char::from_u32(code).map(String::from).ok_or_else(|| wrong("an odd entity"))
-            }
-            _ => {
-                let page = self.attribute_page;
-                let text = TEXTS.iter().find(|it| (it.0, it.1) == (page, token));
-                text.map(|it| it.2.to_owned()).ok_or_else(|| wrong("another value"))
-            }
-        }
+            _ => text(token),
+        })
+    }
+
+    fn table_string(&mut self) -> Result<String, WireError> {
+        let place = wbxml::number(&mut self.reader, "place in the string table")?;
+        self.strings.at(place).map(Into::into).map_err(plain)
     }
 }
 
@@ -298,7 +407,8 @@ impl Writer {
         if let Some((page, token, ..)) = best("") {
             self.on(*page, *token);
         }
-        match TEXTS.iter().filter(|it| it.2 == value).min_by_key(|it| it.0 != self.page) {
+        // Some readers know the values of accounts alone, which are those of this page.
+        match TEXTS.iter().find(|it| it.2 == value && it.0 == self.page) {
             Some((page, token, _)) => self.on(*page, *token),
             None => push_inline(&mut self.out, value),
         }
@@ -354,6 +464,106 @@ mod tests {
             [parameter("AAUTHLEVEL", "APPSRV"), parameter("AAUTHTYPE", "DIGEST")]
         );
         assert_eq!(parse(&emit(&read)), Ok(read));
+    }
+
+    /// An access with a login, and a proxy, as operators put them beside an account.
+    const ACCESS: &[u8] = b"\xc6\x55\x01\
+        \x87\x11\x06\x03net\0\x01\x87\x10\x06\xab\x01\x87\x08\x06\x03apn\0\x01\x87\x09\x06\x89\x01\
+        \x87\x14\x01\
+        \xc6\x5a\x01\x87\x0c\x06\x9a\x01\x87\x0d\x06\x03u\0\x01\x87\x0e\x06\x03p\0\x01\x01\
+        \xc6\x54\x01\x87\x12\x06\x03262\0\x01\x01\x01\
+        \xc6\x51\x01\x87\x15\x06\x03px\0\x01\xc6\x52\x01\x87\x2f\x06\x03a\0\x01\x87\x21\x06\x85\x01\
+        \xc6\x53\x01\x87\x23\x06\x038080\0\x01\x87\x24\x06\xcb\x01\x01\x01\x01";
+
+    /// Returns the document of the unrelated encoder with these octets in front of its account.
+    fn with(octets: &[u8]) -> Vec<u8> {
+        let (head, account) = THEIRS.split_at(7);
+        [head, octets, account].concat()
+    }
+
+    // test: oma-dm 9.1
+    #[test]
+    fn an_access_with_a_login_and_a_proxy_are_read_beside_an_account() {
+        let read = parse(&with(ACCESS)).unwrap();
+        let [access, proxy, account] = read.as_slice() else { panic!("{read:?}") };
+        assert_eq!(std::slice::from_ref(account), parse(THEIRS).unwrap());
+        let named = [("NAPID", "net"), ("BEARER", "GSM-GPRS"), ("NAP-ADDRESS", "apn")];
+        for (name, value) in named.into_iter().chain([("NAP-ADDRTYPE", "APN")]) {
+            assert!(access.parameters.contains(&parameter(name, value)), "{access:?}");
+        }
+        assert!(access.parameters.contains(&("INTERNET".to_owned(), None)));
+        let [login, validity] = access.children.as_slice() else { panic!("{access:?}") };
+        assert_eq!(login.kind, "NAPAUTHINFO");
+        let pairs = [("AUTHTYPE", "PAP"), ("AUTHNAME", "u"), ("AUTHSECRET", "p")];
+        assert_eq!(login.parameters, pairs.map(|(name, value)| parameter(name, value)));
+        assert_eq!(validity.parameters, [parameter("COUNTRY", "262")]);
+        let physical = &proxy.children[0];
+        let pairs = [("PHYSICAL-PROXY-ID", "a"), ("PXADDRTYPE", "IPV4")];
+        assert_eq!(physical.parameters, pairs.map(|(name, value)| parameter(name, value)));
+        assert_eq!(physical.children[0].parameters[1], parameter("SERVICE", "CO-WSP"));
+        assert_eq!(parse(&emit(&read)), Ok(read));
+    }
+
+    // test: oma-dm 9.1
+    #[test]
+    fn both_numbers_of_the_values_of_an_account_are_read() {
+        for (tokens, value) in [
+            (&b"\x93"[..], "DIGEST"),
+            (b"\x83", "DIGEST"),
+            (b"\x82", "BASIC"),
+            (b"\x81\x82", "HTTP-BASIC"),
+            (b"\x91\x92\x80\x93", "HTTP-BASIC,DIGEST"),
+        ] {
+            let group = [b"\xc6\x00\x01\x57\x01\x87\x33\x06", tokens, b"\x01\x01\0\0"].concat();
+            let read = parse(&with(&group)).unwrap();
+            assert_eq!(read[0].parameters, [parameter("AAUTHTYPE", value)]);
+        }
+    }
+
+    // test: oma-dm 8.2 (unknown tokens)
+    #[test]
+    fn an_odd_token_costs_its_parameter_and_not_the_document() {
+        let others = parse(THEIRS).unwrap();
+        for odd in [
+            &b"\x87\x4d\x06\x03x\0\x01"[..],
+            b"\x87\x07\x06\xff\x01",
+            b"\x87\x03x\0\x01",
+            b"\x87\x07\x06\x03\x07\0\x01",
+            b"\x87\x07\x06\x40x\0\x01",
+            b"\x87\x00\x07\x05\x06\x00\x00\x01",
+            b"\x07",
+            b"\x46\x01",
+            b"\x3f",
+            b"\x7f\x03x\0\x01",
+            b"\xff\x05\x03x\0\x01\x87\x07\x06\x03no\0\x01\x01",
+            b"\x00\x05\x86\x50\x03x\0\x01\x00\x00",
+            b"\x43\x05\x03x\0\x01",
+            b"\xc3\x01\xff",
+        ] {
+            let group = [b"\xc6\x55\x01\x87\x11\x06\x03net\0\x01", odd, b"\x01"].concat();
+            let read = parse(&with(&group)).unwrap_or_else(|error| panic!("{error}: {odd:x?}"));
+            assert_eq!(read[0].parameters, [parameter("NAPID", "net")], "{odd:x?}");
+            assert_eq!(read[1..], others, "{odd:x?}");
+        }
+        let of_root = with(b"\x87\x11\x06\x03net\0\x01");
+        for document in [of_root, [THEIRS, b"\0\0trailing"].concat()] {
+            assert_eq!(parse(&document).as_ref(), Ok(&others));
+        }
+        let named = [b"\x03\0\0\x6a\x1f-//WAPFORUM//DTD PROV 1.1//EN\0\0", &THEIRS[4..]].concat();
+        assert_eq!(parse(&named), Ok(others));
+    }
+
+    // test: oma-dm 8.2 (unknown tokens)
+    #[test]
+    fn names_from_the_string_table_are_read() {
+        let table = b"characteristic\0parm\0type\0name\0value\0";
+        let head =
+            [b"\x03\x0b\x6a".as_slice(), &[u8::try_from(table.len()).unwrap()], table].concat();
+        let body =
+            b"\x45\xc4\x00\x04\x14\x03A\0\x01\x84\x0f\x04\x19\x03N\0\x04\x1e\x83\x19\x01\x01\x01";
+        let read = parse(&[head.as_slice(), body].concat()).unwrap();
+        assert_eq!((read[0].kind.as_str(), read.len()), ("A", 1));
+        assert_eq!(read[0].parameters, [parameter("N", "name")]);
     }
 
     #[test]

@@ -74,17 +74,26 @@ impl Credentials {
 }
 
 impl Account {
-    /// Reads the first account of a document.
+    /// Reads the first whole account of a document.
     ///
     /// # Errors
     ///
-    /// [`WireError`] when there is none, it has no server or no address.
+    /// [`WireError`] when there is none, or none that has a server and an address.
     pub fn find(document: &[Characteristic]) -> Result<Self, WireError> {
         let is_w7 = |it: &&Characteristic| {
             it.kind == "APPLICATION" && one(it, "APPID").as_deref() == Some("w7")
         };
-        let lacks = |what: &'static str| WireError::invalid("account", what, "a whole w7");
-        let found = document.iter().find(is_w7).ok_or_else(|| lacks("no APPLICATION w7"))?;
+        let mut refusal = lacks("no APPLICATION w7");
+        for found in document.iter().filter(is_w7) {
+            match Self::of_application(found) {
+                Ok(account) => return Ok(account),
+                Err(error) => refusal = error,
+            }
+        }
+        Err(refusal)
+    }
+
+    fn of_application(found: &Characteristic) -> Result<Self, WireError> {
         let inside = |kind: &'static str| found.children.iter().filter(move |it| it.kind == kind);
         let mut addresses: Vec<Address> = inside("APPADDR")
             .filter_map(|it| {
@@ -163,6 +172,10 @@ impl Account {
     }
 }
 
+fn lacks(what: &'static str) -> WireError {
+    WireError::invalid("account", what, "a whole w7")
+}
+
 fn pair(name: &str, value: &str) -> (String, Option<String>) {
     (name.to_owned(), Some(value.to_owned()))
 }
@@ -234,6 +247,10 @@ pub(super) mod tests {
         plain.parameters.push(pair("ADDR", "https://dm.example/dm"));
         assert_eq!(Account::find(&[plain]).unwrap().addresses[0].kind, None);
         assert!(Account::find(&[]).is_err());
+        // One that is not whole does not hide another.
+        let mut odd = whole.clone();
+        odd.children.clear();
+        assert_eq!(Account::find(&[odd, whole]), Ok(account()));
     }
 
     #[test]

@@ -10,8 +10,9 @@ use crate::{
         code::{AlertCode, Format, StatusCode},
         message::{Limits, MessageError},
         syncml::{
-            Alert, Challenge, Command, CommandId, Credential, Data, Exec, Group, Header, Item,
-            Location, Manage, Message, MessageId, Meta, Results, Status, Verb,
+            Alert, Challenge, Command, CommandId, Credential, Data, Exec, Group, Header,
+            Identifier, Item, Location, Manage, Message, MessageId, Meta, Rejected, Results,
+            ShortText, Status, Verb,
         },
     },
     ids::Correlator,
@@ -23,15 +24,20 @@ const SESSION_ID_LENGTH: usize = 32;
 const CORRELATOR_LENGTH: usize = 64;
 
 /// Elements that DM does not use and old peers send all the same.
-const IGNORED_IN_COMMANDS: &[&str] = &["NoResp", "Lang", "Archive", "SftDel", "Cred"];
+const IGNORED_IN_GROUPS: &[&str] = &["NoResp", "Lang", "Archive", "SftDel", "Cred"];
 
 type Result<T> = std::result::Result<T, MessageError>;
 
+/// Returns the message of a tree. A version that is not ours leaves the header, and says so in the
+/// place of the commands.
 pub(in crate::dm) fn message(root: Element<'_>, limits: &Limits) -> Result<Message> {
     let mut parts = Parts::new("SyncML", root);
-    let header = header(parts.required(HEADER)?)?;
+    let (header, rejected) = header(parts.required(HEADER)?)?;
+    if let Some(rejected) = rejected {
+        return Ok(Message { header, commands: vec![rejected], is_final: true });
+    }
     let mut body = Parts::new("SyncBody", parts.required("SyncBody")?);
-    let is_final = body.flag("Final")?;
+    let is_final = body.flag("Final");
     let mut left = limits.commands;
     let commands = body.commands(&mut left, limits)?;
     Ok(Message { header, commands, is_final })
@@ -40,40 +46,73 @@ pub(in crate::dm) fn message(root: Element<'_>, limits: &Limits) -> Result<Messa
 /// Returns the message of a tree that ends with its header.
 pub(in crate::dm) fn header_alone(root: Element<'_>) -> Result<Message> {
     let mut parts = Parts::new("SyncML", root);
-    let header = header(parts.required(HEADER)?)?;
-    Ok(Message { header, commands: Vec::new(), is_final: true })
+    let (header, rejected) = header(parts.required(HEADER)?)?;
+    Ok(Message { header, commands: rejected.into_iter().collect(), is_final: true })
 }
 
-fn header(element: Element<'_>) -> Result<Header> {
+fn header(element: Element<'_>) -> Result<(Header, Option<Command>)> {
     let mut parts = Parts::new(HEADER, element);
-    version("VerDTD", "1.2", &parts.required("VerDTD")?)?;
-    version("VerProto", "DM/1.2", &parts.required("VerProto")?)?;
+    let rejected = parts.version(("VerDTD", "1.2"), StatusCode::DTD_VERSION)?;
+    let protocol = parts.version(("VerProto", "DM/1.2"), StatusCode::PROTOCOL_VERSION)?;
     let header = Header {
         session_id: short_text("SessionID", SESSION_ID_LENGTH, parts.required("SessionID")?)?,
-        message_id: MessageId(number("MsgID", &parts.required("MsgID")?)?),
+        message_id: identifier("MsgID", parts.required("MsgID")?, Identifier::parse)?.into(),
         target: location("Target", parts.required("Target")?)?,
         source: location("Source", parts.required("Source")?)?,
         respond_to: parts.optional("RespURI", word)?,
         credential: parts.optional("Cred", credential)?,
         meta: parts.optional("Meta", meta)?,
     };
-    Ok(header)
+    Ok((header, rejected.or(protocol)))
 }
 
-fn version(name: &'static str, expected: &'static str, element: &Element<'_>) -> Result<()> {
-    let found = element.content.as_text()?.trim();
-    if found == expected {
-        Ok(())
-    } else {
-        Err(MessageError::Version { element: name, found: shortened(found), expected })
+/// Reads a command. One that is unknown or malformed is rejected by itself.
+// spec: oma-dm 3 (unknown commands)
+// spec: oma-dm 8.2 (a malformed command)
+fn command(element: Element<'_>, left: &mut usize, limits: &Limits) -> Result<Command> {
+    *left = left.checked_sub(1).ok_or(MessageError::TooManyCommands { limit: limits.commands })?;
+    let verb = match element.known_name() {
+        "" | HEADER => Verb::Other(ShortText::cut(&element.name)),
+        name => Verb::from_name(name),
+    };
+    let mut parts = Parts::new(verb.standard_name().unwrap_or("a command"), element);
+    let id = match command_id(verb, &mut parts) {
+        Ok(id) => id,
+        Err(fault) => return Ok(rejected((CommandId::ABSENT, verb), fault)),
+    };
+    match content((id, verb), parts, left, limits) {
+        Err(fault @ MessageError::TooManyCommands { .. }) => Err(fault),
+        Err(fault) => Ok(rejected((id, verb), fault)),
+        Ok(command) => Ok(command),
     }
 }
 
-fn command(verb: Verb, element: Element<'_>, left: &mut usize, limits: &Limits) -> Result<Command> {
-    *left = left.checked_sub(1).ok_or(MessageError::TooManyCommands { limit: limits.commands })?;
-    let mut parts = Parts::new(verb.as_str(), element);
-    let id = CommandId(number("CmdID", &parts.required("CmdID")?)?);
-    let command = match verb {
+fn command_id(verb: Verb, parts: &mut Parts<'_>) -> Result<CommandId> {
+    let read = |element| identifier("CmdID", element, Identifier::parse);
+    match parts.optional("CmdID", read)?.map(CommandId::from) {
+        Some(id) if id != CommandId::ABSENT => Ok(id),
+        // What nobody answers needs none, and what is unknown need not be a command.
+        _ if matches!(verb, Verb::Status | Verb::Results | Verb::Other(_)) => Ok(CommandId::ABSENT),
+        Some(_) | None => Err(MessageError::Missing { parent: parts.parent, element: "CmdID" }),
+    }
+}
+
+fn rejected((id, verb): (CommandId, Verb), fault: MessageError) -> Command {
+    let code = match (&fault, verb) {
+        (_, Verb::Other(_)) => verb.unknown_code(),
+        (MessageError::Missing { .. }, _) => StatusCode::INCOMPLETE,
+        _ => StatusCode::BAD_REQUEST,
+    };
+    Command::Rejected(Box::new(Rejected { id, verb, code, fault }))
+}
+
+fn content(
+    (id, verb): (CommandId, Verb),
+    mut parts: Parts<'_>,
+    left: &mut usize,
+    limits: &Limits,
+) -> Result<Command> {
+    Ok(match verb {
         Verb::Status => Command::Status(status(id, &mut parts)?),
         Verb::Results => Command::Results(results(id, &mut parts)?),
         Verb::Alert => Command::Alert(alert(id, &mut parts)?),
@@ -83,41 +122,35 @@ fn command(verb: Verb, element: Element<'_>, left: &mut usize, limits: &Limits) 
         Verb::Replace => Command::Replace(manage(id, &mut parts)?),
         Verb::Delete => Command::Delete(manage(id, &mut parts)?),
         Verb::Copy => Command::Copy(manage(id, &mut parts)?),
-        Verb::Sequence => return Ok(Command::Sequence(group(id, parts, left, limits)?)),
-        Verb::Atomic => return Ok(Command::Atomic(group(id, parts, left, limits)?)),
-        Verb::Header => {
-            return Err(MessageError::Unexpected {
-                parent: "SyncBody",
-                found: "SyncHdr".to_owned(),
-            });
+        Verb::Sequence => Command::Sequence(group(id, parts, left, limits)?),
+        Verb::Atomic => Command::Atomic(group(id, parts, left, limits)?),
+        Verb::Header | Verb::Other(_) => {
+            let (parent, found) = ("SyncBody", verb.to_string());
+            return Err(MessageError::Unexpected { parent, found });
         }
-    };
-    Ok(command)
+    })
 }
 
 fn group(id: CommandId, mut parts: Parts<'_>, left: &mut usize, limits: &Limits) -> Result<Group> {
     let meta = parts.optional("Meta", meta)?;
-    parts.ignore(IGNORED_IN_COMMANDS);
+    parts.ignore(IGNORED_IN_GROUPS);
     Ok(Group { id, meta, commands: parts.commands(left, limits)? })
 }
 
 fn status(id: CommandId, parts: &mut Parts<'_>) -> Result<Status> {
-    let name = parts.required("Cmd")?;
-    let name = name.content.as_text()?.trim();
-    let verb = Verb::from_name(name).ok_or_else(|| MessageError::Invalid {
-        element: "Cmd",
-        found: shortened(name),
-        expected: "the name of a command",
-    })?;
+    let name = parts.optional("Cmd", word)?.unwrap_or_default();
+    let verb = Verb::from_name(&name);
     let command_ref = match (parts.take("CmdRef")?, verb) {
-        (Some(element), _) => CommandId(number("CmdRef", &element)?),
+        (Some(element), _) => reference("CmdRef", element)?.into(),
         // Some clients leave it out for the header, where it can only be zero.
         (None, Verb::Header) => CommandId::HEADER,
         (None, _) => return Err(MessageError::Missing { parent: "Status", element: "CmdRef" }),
     };
+    // No command of ours has this number, whatever its name.
+    let verb = if command_ref == CommandId::HEADER { Verb::Header } else { verb };
     Ok(Status {
         id,
-        message_ref: MessageId(number("MsgRef", &parts.required("MsgRef")?)?),
+        message_ref: reference("MsgRef", parts.required("MsgRef")?)?.into(),
         command_ref,
         verb,
         target_refs: parts.all("TargetRef", word)?,
@@ -129,12 +162,11 @@ fn status(id: CommandId, parts: &mut Parts<'_>) -> Result<Status> {
 }
 
 fn results(id: CommandId, parts: &mut Parts<'_>) -> Result<Results> {
-    parts.ignore(&["TargetRef", "SourceRef"]);
-    let message_ref = parts.optional("MsgRef", |element| number("MsgRef", &element))?;
-    let command_ref = CommandId(number("CmdRef", &parts.required("CmdRef")?)?);
+    let message_ref = parts.optional("MsgRef", |element| reference("MsgRef", element))?;
+    let command_ref = reference("CmdRef", parts.required("CmdRef")?)?.into();
     let meta = parts.optional("Meta", meta)?;
     let items = parts.items(meta.as_ref())?;
-    Ok(Results { id, message_ref: message_ref.map(MessageId), command_ref, meta, items })
+    Ok(Results { id, message_ref: message_ref.map(MessageId::from), command_ref, meta, items })
 }
 
 fn alert(id: CommandId, parts: &mut Parts<'_>) -> Result<Alert> {
@@ -176,7 +208,7 @@ fn item(element: Element<'_>, common: Option<&Meta>) -> Result<Item> {
         source: parts.optional("Source", |element| location("Source", element))?,
         data: parts.optional("Data", |element| data(element, format.as_ref()))?,
         meta,
-        more_data: parts.flag("MoreData")?,
+        more_data: parts.flag("MoreData"),
     };
     Ok(item)
 }
@@ -213,8 +245,9 @@ fn meta(element: Element<'_>) -> Result<Meta> {
         mark: parts.optional("Mark", word)?,
         size: parts.optional("Size", size("Size"))?,
         next_nonce: parts.optional("NextNonce", word)?,
-        max_message_size: parts.optional("MaxMsgSize", size("MaxMsgSize"))?,
-        max_object_size: parts.optional("MaxObjSize", size("MaxObjSize"))?,
+        // What a peer announces of its limits in no number, it does not announce.
+        max_message_size: parts.optional("MaxMsgSize", size("MaxMsgSize")).unwrap_or_default(),
+        max_object_size: parts.optional("MaxObjSize", size("MaxObjSize")).unwrap_or_default(),
     };
     Ok(meta)
 }
@@ -226,7 +259,11 @@ fn data(element: Element<'_>, format: Option<&Format>) -> Result<Data> {
     if format == Some(&Format::Xml) && !element.children.is_empty() {
         return inner_xml(&element.children).map(Data::Text);
     }
-    let octets = match leaf("Data", element)? {
+    if let Some(child) = element.children.first() {
+        let (parent, found) = ("Data", shortened(&child.name));
+        return Err(MessageError::Unexpected { parent, found });
+    }
+    let octets = match element.content {
         Content::Text(text) => return Ok(Data::Text(text.into_owned())),
         Content::Octets(octets) => octets.into_owned(),
     };
@@ -255,17 +292,9 @@ fn quote(element: &Element<'_>, out: &mut String) -> Result<()> {
     Ok(())
 }
 
-/// The content of an element that holds no other.
-fn leaf<'a>(parent: &'static str, element: Element<'a>) -> Result<Content<'a>> {
-    match element.children.first() {
-        None => Ok(element.content),
-        Some(child) => Err(MessageError::Unexpected { parent, found: shortened(&child.name) }),
-    }
-}
-
 /// The text of a leaf without the white space around it.
 fn word(element: Element<'_>) -> Result<String> {
-    Ok(leaf("a text element", element)?.as_text()?.trim().to_owned())
+    Ok(element.content.as_text()?.trim().to_owned())
 }
 
 fn short_text(name: &'static str, limit: usize, element: Element<'_>) -> Result<String> {
@@ -275,6 +304,23 @@ fn short_text(name: &'static str, limit: usize, element: Element<'_>) -> Result<
     }
     let expected = "a shorter text";
     Err(MessageError::Invalid { element: name, found: shortened(&text), expected })
+}
+
+/// Reads an identifier as it was written.
+fn identifier(
+    name: &'static str,
+    element: Element<'_>,
+    read: impl FnOnce(&str) -> Option<Identifier>,
+) -> Result<Identifier> {
+    let text = word(element)?;
+    let expected = "at most 32 octets";
+    let invalid = || MessageError::Invalid { element: name, found: shortened(&text), expected };
+    read(&text).ok_or_else(invalid)
+}
+
+/// Reads a reference to an identifier of ours.
+fn reference(name: &'static str, element: Element<'_>) -> Result<Identifier> {
+    identifier(name, element, Identifier::parse_reference)
 }
 
 fn number<N: std::str::FromStr>(name: &'static str, element: &Element<'_>) -> Result<N> {
@@ -339,8 +385,23 @@ impl<'a> Parts<'a> {
     }
 
     /// Removes an element without content; returns whether it was there.
-    fn flag(&mut self, name: &'static str) -> Result<bool> {
-        self.optional(name, |element| leaf(name, element)).map(|found| found.is_some())
+    fn flag(&mut self, name: &'static str) -> bool {
+        self.children.extract_if(.., |child| child.known_name() == name).count() > 0
+    }
+
+    /// Removes a version; returns the rejection of the header if it is another one.
+    fn version(
+        &mut self,
+        (name, expected): (&'static str, &'static str),
+        code: StatusCode,
+    ) -> Result<Option<Command>> {
+        let found = self.optional(name, word)?.unwrap_or_default();
+        if found == expected {
+            return Ok(None);
+        }
+        let fault = MessageError::Version { element: name, found: shortened(&found), expected };
+        let (id, verb) = (CommandId::HEADER, Verb::Header);
+        Ok(Some(Command::Rejected(Box::new(Rejected { id, verb, code, fault }))))
     }
 
     fn ignore(&mut self, names: &[&str]) {
@@ -349,12 +410,7 @@ impl<'a> Parts<'a> {
 
     /// Reads all that is left as commands, in their order.
     fn commands(self, left: &mut usize, limits: &Limits) -> Result<Vec<Command>> {
-        let parent = self.parent;
-        let read = |child: Element| match Verb::from_name(&child.name) {
-            Some(verb) => command(verb, child, left, limits),
-            None => Err(MessageError::Unexpected { parent, found: shortened(&child.name) }),
-        };
-        self.children.into_iter().map(read).collect()
+        self.children.into_iter().map(|child| command(child, left, limits)).collect()
     }
 }
 

@@ -3,6 +3,8 @@
 use base64::{Engine as _, prelude::BASE64_STANDARD};
 use proptest::prelude::*;
 
+mod odd_parts;
+
 use super::*;
 use crate::{
     dm::{
@@ -14,6 +16,15 @@ use crate::{
 
 fn words() -> impl Strategy<Value = String> {
     "[!-~äß€][ -~äß€]{0,10}[!-~äß€]"
+}
+
+/// Identifiers of any peer, up to their limit.
+fn identifier() -> impl Strategy<Value = Identifier> {
+    prop_oneof![
+        (1..=u32::MAX).prop_map(Identifier::Number),
+        "[a-z][!-~]{0,31}".prop_map(|text| Identifier::parse(&text).expect("it fits")),
+        "[ä€][!-~]{0,28}ä".prop_filter_map("too long", |text| Identifier::parse(&text)),
+    ]
 }
 
 fn location() -> impl Strategy<Value = Location> {
@@ -61,8 +72,8 @@ fn data() -> impl Strategy<Value = Data> {
 
 fn manage() -> impl Strategy<Value = Manage> {
     let items = proptest::collection::vec(item(), 1..3);
-    (any::<u32>(), proptest::option::of(meta()), items).prop_map(|(id, meta, items)| Manage {
-        id: CommandId(id),
+    (identifier(), proptest::option::of(meta()), items).prop_map(|(id, meta, items)| Manage {
+        id: id.into(),
         meta,
         items,
     })
@@ -72,11 +83,12 @@ fn status() -> impl Strategy<Value = Status> {
     let refs = || proptest::collection::vec(words(), 0..2);
     let chal = proptest::option::of(meta().prop_map(|meta| Challenge { meta }));
     let items = proptest::collection::vec(item(), 0..2);
-    (any::<[u32; 3]>(), any::<u16>(), refs(), refs(), chal, items).prop_map(
+    let ids = [identifier(), identifier(), identifier()];
+    (ids, any::<u16>(), refs(), refs(), chal, items).prop_map(
         |([id, message, command], code, target_refs, source_refs, challenge, items)| Status {
-            id: CommandId(id),
-            message_ref: MessageId(message),
-            command_ref: CommandId(command),
+            id: id.into(),
+            message_ref: message.into(),
+            command_ref: command.into(),
             verb: Verb::Replace,
             target_refs,
             source_refs,
@@ -89,9 +101,9 @@ fn status() -> impl Strategy<Value = Status> {
 
 fn alert() -> impl Strategy<Value = Alert> {
     let items = proptest::collection::vec(item(), 0..2);
-    (any::<u32>(), any::<u16>(), proptest::option::of(words()), items).prop_map(
+    (identifier(), any::<u16>(), proptest::option::of(words()), items).prop_map(
         |(id, code, correlator, items)| Alert {
-            id: CommandId(id),
+            id: id.into(),
             code: AlertCode(code),
             correlator: correlator.map(Correlator),
             items,
@@ -100,11 +112,11 @@ fn alert() -> impl Strategy<Value = Alert> {
 }
 
 fn results() -> impl Strategy<Value = Results> {
-    (manage(), any::<u32>(), proptest::option::of(any::<u32>())).prop_map(
+    (manage(), identifier(), proptest::option::of(identifier())).prop_map(
         |(manage, command, message)| Results {
             id: manage.id,
-            message_ref: message.map(MessageId),
-            command_ref: CommandId(command),
+            message_ref: message.map(MessageId::from),
+            command_ref: command.into(),
             meta: manage.meta,
             items: manage.items,
         },
@@ -112,9 +124,9 @@ fn results() -> impl Strategy<Value = Results> {
 }
 
 fn exec() -> impl Strategy<Value = Exec> {
-    (any::<u32>(), proptest::option::of(words()), proptest::option::of(meta()), item()).prop_map(
+    (identifier(), proptest::option::of(words()), proptest::option::of(meta()), item()).prop_map(
         |(id, correlator, meta, item)| Exec {
-            id: CommandId(id),
+            id: id.into(),
             correlator: correlator.map(Correlator),
             meta,
             item,
@@ -136,8 +148,8 @@ fn command() -> impl Strategy<Value = Command> {
     ];
     simple.prop_recursive(2, 6, 2, |inner| {
         let group =
-            (any::<u32>(), proptest::option::of(meta()), proptest::collection::vec(inner, 0..3))
-                .prop_map(|(id, meta, commands)| Group { id: CommandId(id), meta, commands });
+            (identifier(), proptest::option::of(meta()), proptest::collection::vec(inner, 0..3))
+                .prop_map(|(id, meta, commands)| Group { id: id.into(), meta, commands });
         (group, any::<bool>()).prop_map(|(group, atomic)| {
             if atomic { Command::Atomic(group) } else { Command::Sequence(group) }
         })
@@ -148,7 +160,7 @@ fn header() -> impl Strategy<Value = Header> {
     let credential = (meta(), words()).prop_map(|(meta, data)| Credential { meta, data });
     (
         words(),
-        any::<u32>(),
+        identifier(),
         location(),
         location(),
         proptest::option::of(words()),
@@ -157,7 +169,7 @@ fn header() -> impl Strategy<Value = Header> {
     )
         .prop_map(|(session_id, id, target, source, respond_to, credential, meta)| Header {
             session_id,
-            message_id: MessageId(id),
+            message_id: id.into(),
             target,
             source,
             respond_to,
@@ -192,6 +204,7 @@ fn command_as_text(command: &mut Command) {
         Command::Sequence(group) | Command::Atomic(group) => {
             group.commands.iter_mut().for_each(command_as_text);
         }
+        Command::Rejected(_) => {}
     }
 }
 
@@ -315,14 +328,14 @@ fn type_comes_before_format_for_clients_that_expect_it_and_both_orders_are_read(
     item.meta.get_or_insert_default().kind = Some("text/plain".to_owned());
     let header = Header {
         session_id: "1".to_owned(),
-        message_id: MessageId(1),
+        message_id: MessageId::new(1),
         target: Location::new("d"),
         source: Location::new("s"),
         respond_to: None,
         credential: None,
         meta: None,
     };
-    let commands = vec![Command::Replace(Manage::new(CommandId(1), vec![item]))];
+    let commands = vec![Command::Replace(Manage::new(CommandId::new(1), vec![item]))];
     let message = Message { header, commands, is_final: true };
     for encoding in [Encoding::Xml, Encoding::Wbxml] {
         let usual = encoding.emit(&message);

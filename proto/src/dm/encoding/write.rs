@@ -116,7 +116,7 @@ impl<F: Form> Writer<F> {
             out.leaf("VerDTD", "1.2");
             out.leaf("VerProto", "DM/1.2");
             out.leaf("SessionID", &header.session_id);
-            out.leaf("MsgID", &header.message_id.0.to_string());
+            out.leaf("MsgID", &header.message_id.to_string());
             out.location("Target", Some(&header.target));
             out.location("Source", Some(&header.source));
             out.optional("RespURI", header.respond_to.as_deref());
@@ -131,7 +131,10 @@ impl<F: Form> Writer<F> {
     }
 
     fn command(&mut self, command: &Command) {
-        let name = command.verb().as_str();
+        let verb = command.verb();
+        let is_readable = !matches!(command, Command::Rejected(_));
+        // What was rejected is not sent.
+        let Some(name) = verb.standard_name().filter(|_| is_readable) else { return };
         self.element(name, |out| {
             out.id(command.id());
             match command {
@@ -145,17 +148,18 @@ impl<F: Form> Writer<F> {
                 | Command::Delete(manage)
                 | Command::Copy(manage) => out.manage(manage),
                 Command::Sequence(group) | Command::Atomic(group) => out.group(group),
+                Command::Rejected(_) => {}
             }
         });
     }
 
     fn id(&mut self, id: CommandId) {
-        self.leaf("CmdID", &id.0.to_string());
+        self.leaf("CmdID", &id.to_string());
     }
 
     fn status(&mut self, status: &Status) {
-        self.leaf("MsgRef", &status.message_ref.0.to_string());
-        self.leaf("CmdRef", &status.command_ref.0.to_string());
+        self.leaf("MsgRef", &status.message_ref.to_string());
+        self.leaf("CmdRef", &status.command_ref.to_string());
         self.leaf("Cmd", status.verb.as_str());
         status.target_refs.iter().for_each(|target| self.leaf("TargetRef", target));
         status.source_refs.iter().for_each(|source| self.leaf("SourceRef", source));
@@ -168,9 +172,9 @@ impl<F: Form> Writer<F> {
 
     fn results(&mut self, results: &Results) {
         if let Some(message) = results.message_ref {
-            self.leaf("MsgRef", &message.0.to_string());
+            self.leaf("MsgRef", &message.to_string());
         }
-        self.leaf("CmdRef", &results.command_ref.0.to_string());
+        self.leaf("CmdRef", &results.command_ref.to_string());
         self.meta(results.meta.as_ref());
         results.items.iter().for_each(|item| self.item(item));
     }

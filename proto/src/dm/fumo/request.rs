@@ -80,7 +80,7 @@ mod tests {
         ] {
             for object in [None, Some("./FwUpdate/Main".to_owned())] {
                 let request = UpdateRequest { initiator, object, data: "menu".to_owned() };
-                let alert = request.to_alert(CommandId(3));
+                let alert = request.to_alert(CommandId::new(3));
                 assert_eq!((alert.code, alert.correlator), (AlertCode::GENERIC, None));
                 let [item] = alert.items.as_slice() else { panic!("one item") };
                 let meta = item.meta.as_ref().unwrap();

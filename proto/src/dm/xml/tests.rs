@@ -73,7 +73,10 @@ fn xml_inside_data_is_the_text_that_stands_for_it() {
     let Command::Alert(read_alert) = &message.commands[0] else { panic!("{message:?}") };
     let data = "<ResultCode>1200</ResultCode><Identifier>a&amp;b</Identifier>";
     assert_eq!(read_alert.items[0].data_text(), Some(data));
-    assert!(read(&alert("chr")).is_err());
+    assert_eq!(
+        rejected(&read(&alert("chr")).unwrap()),
+        ["1 Alert 400: Data cannot hold ResultCode"]
+    );
 }
 
 #[test]
@@ -172,19 +175,99 @@ fn an_element_of_a_vendor_is_none_of_the_message_whatever_its_name() {
 fn faults_name_their_element() {
     for (from, to, complaint) in [
         ("<MsgID>2</MsgID>", "", "SyncHdr lacks MsgID"),
-        ("<MsgID>2", "<MsgID>-2", "MsgID is -2, expected a decimal number in range"),
-        ("<MsgID>2", "<MsgID>+2", "MsgID is +2, expected a decimal number in range"),
-        ("<VerDTD>1.2", "<VerDTD>1.1", "VerDTD is 1.1, expected 1.2"),
-        ("DM/1.2", "SyncML/1.2", "VerProto is SyncML/1.2, expected DM/1.2"),
-        ("<Final/>", "<Final/><Final/>", "SyncBody has more than one Final"),
-        ("<Final/>", "<Map/>", "SyncBody cannot hold Map"),
-        ("<Final/>", "<Get><CmdID>9</CmdID></Get>", "Get lacks Item"),
-        ("<Data>200", "<Data><b/>200", "Data cannot hold b"),
-        ("<Cmd>SyncHdr", "<Cmd>Hdr", "Cmd is Hdr, expected the name of a command"),
-        ("<Cmd>SyncHdr", "<Cmd>Get", "Status lacks CmdRef"),
+        ("<MsgID>2", "<MsgID>123456789012345678901234567890123", "MsgID is "),
+        ("<MsgID>2</MsgID>", "<MsgID>2</MsgID><MsgID>2</MsgID>", "SyncHdr has more than one MsgID"),
+        ("SyncBody>", "Body>", "SyncML lacks SyncBody"),
     ] {
         let text = SAMPLE.replace(from, to);
-        assert_eq!(read(&text).unwrap_err().to_string(), complaint, "{from} {to}");
+        let error = read(&text).unwrap_err().to_string();
+        assert!(error.starts_with(complaint), "{error} for {from} {to}");
+    }
+}
+
+/// Returns what was rejected of a message, as text: number, name, code, fault.
+fn rejected(message: &Message) -> Vec<String> {
+    let text = |command: &Command| {
+        let Command::Rejected(it) = command else { return None };
+        Some(format!("{} {} {}: {}", it.id, it.verb, it.code, it.fault))
+    };
+    message.commands.iter().filter_map(text).collect()
+}
+
+// test: oma-dm 3 (unknown commands)
+// test: oma-dm 8.2 (a malformed command)
+#[test]
+fn a_command_that_cannot_be_read_is_rejected_alone() {
+    let sample = read(SAMPLE).unwrap();
+    for (odd, expected) in [
+        ("<Odd><CmdID>9</CmdID></Odd>", "9 Odd 501: SyncBody cannot hold Odd"),
+        ("<Put><CmdID>a b</CmdID></Put>", "a b Put 406: SyncBody cannot hold Put"),
+        ("<Odd/>", " Odd 501: SyncBody cannot hold Odd"),
+        ("<v:Get xmlns:v='urn:v'><CmdID>9</CmdID></v:Get>", "9 Get 501: SyncBody cannot hold Get"),
+        ("<Get xmlns='urn:v'><CmdID>9</CmdID></Get>", " Get 501: SyncBody cannot hold Get"),
+        ("<SyncHdr><CmdID>9</CmdID></SyncHdr>", "9 SyncHdr 501: SyncBody cannot hold SyncHdr"),
+        ("<Get><CmdID>9</CmdID></Get>", "9 Get 412: Get lacks Item"),
+        ("<Get><Item/></Get>", " Get 412: Get lacks CmdID"),
+        ("<Get><CmdID/><Item/></Get>", " Get 412: Get lacks CmdID"),
+        (
+            "<Alert><CmdID>9</CmdID><Data>many</Data></Alert>",
+            "9 Alert 400: Data is many, expected a decimal number in range",
+        ),
+        (
+            "<Exec><CmdID>9</CmdID><Item><Data><b/>2</Data></Item></Exec>",
+            "9 Exec 400: Data cannot hold b",
+        ),
+        (
+            "<Status><CmdID>9</CmdID><MsgRef>1</MsgRef><Cmd>Get</Cmd><Data>200</Data></Status>",
+            "9 Status 412: Status lacks CmdRef",
+        ),
+        (
+            "<Sequence><CmdID>9</CmdID><Meta/><Meta/></Sequence>",
+            "9 Sequence 400: Sequence has more than one Meta",
+        ),
+    ] {
+        for place in ["<Status>", "<Alert>", "<Final/>"] {
+            let mut message = read(&SAMPLE.replacen(place, &format!("{odd}{place}"), 1)).unwrap();
+            assert_eq!(rejected(&message), [expected]);
+            message.commands.retain(|it| !matches!(it, Command::Rejected(_)));
+            assert_eq!(message, sample, "{odd}");
+        }
+    }
+}
+
+// test: oma-dm 3 (505 and 513)
+#[test]
+fn another_version_leaves_the_header_and_says_so() {
+    for (from, to, expected) in [
+        ("<VerDTD>1.2", "<VerDTD>1.1", "0 SyncHdr 505: VerDTD is 1.1, expected 1.2"),
+        ("<VerDTD>1.2</VerDTD>", "", "0 SyncHdr 505: VerDTD is , expected 1.2"),
+        ("DM/1.2", "SyncML/1.2", "0 SyncHdr 513: VerProto is SyncML/1.2, expected DM/1.2"),
+    ] {
+        let message = read(&SAMPLE.replace(from, to)).unwrap();
+        assert_eq!(rejected(&message), [expected]);
+        assert_eq!((message.commands.len(), message.header), (1, read(SAMPLE).unwrap().header));
+    }
+    assert_eq!(read(SAMPLE).unwrap().rejected_header(), None);
+    let header = read(SAMPLE).unwrap().header;
+    let status = Status::for_header(CommandId::new(1), &header, StatusCode::PROTOCOL_VERSION);
+    assert_eq!(status.items[0].data_text(), Some("DM/1.2"));
+    assert!(Status::for_header(CommandId::new(1), &header, StatusCode::OK).items.is_empty());
+}
+
+// test: oma-dm 1.2
+#[test]
+fn a_status_is_read_without_what_it_does_not_need() {
+    let Command::Status(expected) = read(SAMPLE).unwrap().commands.remove(0) else { panic!() };
+    for (from, to) in [
+        ("<CmdID>1</CmdID><Cmd>", "<Cmd>"),
+        ("<CmdID>1</CmdID>", "<CmdID></CmdID>"),
+        ("<Cmd>SyncHdr</Cmd>", "<CmdRef>0</CmdRef>"),
+        ("<Cmd>SyncHdr", "<CmdRef>00</CmdRef><Cmd>Hdr"),
+        ("<MsgRef>1", "<MsgRef>01"),
+    ] {
+        let message = read(&SAMPLE.replacen(from, to, 1)).unwrap();
+        let Command::Status(status) = &message.commands[0] else { panic!("{message:?}") };
+        assert_eq!(Status { id: expected.id, ..status.clone() }, expected, "{to}");
     }
 }
 
@@ -231,7 +314,7 @@ fn the_number_of_commands_ends_at_its_limit_inside_groups_too() {
 fn a_correlator_and_a_session_id_end_at_their_limits() {
     for (length, fits) in [(64, true), (65, false)] {
         let text = SAMPLE.replace("c&amp;1", &"x".repeat(length));
-        assert_eq!(read(&text).is_ok(), fits, "{length}");
+        assert_eq!(rejected(&read(&text).unwrap()).is_empty(), fits, "{length}");
     }
     for (length, fits) in [(32, true), (33, false)] {
         let id = format!("<SessionID>{}<", "x".repeat(length));
@@ -243,7 +326,7 @@ fn a_correlator_and_a_session_id_end_at_their_limits() {
 fn a_character_that_xml_cannot_carry_is_replaced_and_a_carriage_return_survives() {
     let mut message = read(SAMPLE).unwrap();
     message.commands = vec![Command::Replace(Manage::new(
-        CommandId(1),
+        CommandId::new(1),
         vec![Item::text("./a", "x\u{0}y\r\n]]>&lt;")],
     ))];
     let again = parse(&emit(&message), &Limits::default()).unwrap();

@@ -188,7 +188,8 @@ impl Device {
     /// The results as the server reads them, oldest first.
     fn reported(&self) -> Vec<String> {
         let alerts = self.alerts();
-        let alerts = alerts.iter().map(|alert| alert.to_alert(CommandId(1), "./FwUpdate/Main"));
+        let alerts =
+            alerts.iter().map(|alert| alert.to_alert(CommandId::new(1), "./FwUpdate/Main"));
         alerts
             .map(|alert| {
                 let item = &alert.items[0];

@@ -43,7 +43,7 @@ impl Device {
             credential: None,
             meta: None,
         };
-        let status = Status::for_header(CommandId(1), &said, StatusCode::AUTHENTICATED);
+        let status = Status::for_header(CommandId::new(1), &said, StatusCode::AUTHENTICATED);
         let commands = std::iter::once(Command::Status(status)).chain(wanted).collect();
         let reply = Encoding::Xml.emit(&Message { header, commands, is_final: true });
         self.agent.handle_response(self.now, &reply);
@@ -51,7 +51,7 @@ impl Device {
 }
 
 fn question() -> Vec<Command> {
-    vec![Command::Alert(Prompt::confirm("Update?").to_alert(CommandId(2)))]
+    vec![Command::Alert(Prompt::confirm("Update?").to_alert(CommandId::new(2)))]
 }
 
 fn talking() -> Device {

@@ -41,7 +41,7 @@ impl Device {
         while !cutter.is_done() && codes.len() < pieces && self.post.is_some() {
             let fits = |item: &Item| item.data.as_ref().is_some_and(|data| data.len() <= PIECE);
             let piece = cutter.chunk(1, fits).unwrap();
-            self.reply(vec![Command::Replace(Manage::new(CommandId(2), vec![piece]))]);
+            self.reply(vec![Command::Replace(Manage::new(CommandId::new(2), vec![piece]))]);
             if self.post.is_some() {
                 let said = self.said();
                 let status = said.statuses().find(|status| status.verb == Verb::Replace);
@@ -155,7 +155,7 @@ fn a_chunk_is_answered_once_it_is_synced() {
     let mut piece = Item::octets(WHOLE, [7; 300]);
     piece.meta.get_or_insert_default().size = Some(1_000);
     piece.more_data = true;
-    device.hear_reply(vec![Command::Replace(Manage::new(CommandId(2), vec![piece]))]);
+    device.hear_reply(vec![Command::Replace(Manage::new(CommandId::new(2), vec![piece]))]);
     let Some(Output::Storage(StorageCommand::WriteOptionalFile(..))) =
         device.agent.poll_output(device.now)
     else {

@@ -12,7 +12,7 @@ use proto::{
         large::{Reassembler, object_size},
         syncml::{
             Alert, Command, CommandId, Data, Exec, Group, Header, Item, Manage, Message, MessageId,
-            Meta, Results, Status, Verb,
+            Meta, Rejected, Results, Status, Verb,
         },
         ui::{Answer, Prompt},
         uri::NodeUri,
@@ -252,6 +252,7 @@ impl<'a> Executor<'a> {
         }
         match command {
             Command::Status(_) | Command::Results(_) => CommandOutcome::Done(StatusCode::OK),
+            Command::Rejected(rejected) => self.reject(&rejected),
             Command::Alert(alert) => self.alert(&alert),
             Command::Exec(exec) => CommandOutcome::Done(self.exec(&exec)),
             Command::Get(get) => CommandOutcome::Done(self.get(&get)),
@@ -317,7 +318,8 @@ impl<'a> Executor<'a> {
                     let stay = self.tree.roll_back(self.now, self.device, *before);
                     self.roll_back_answers(done, &stay);
                 }
-                let own = Status::new(CommandId(0), self.execution.message, id, Verb::Atomic, code);
+                let own =
+                    Status::new(CommandId::new(0), self.execution.message, id, Verb::Atomic, code);
                 self.execution.answers.insert(status_at, OutboundCommand::Status(own));
                 code
             }
@@ -425,7 +427,8 @@ impl<'a> Executor<'a> {
 
     fn user_status(&mut self, alert: CommandId, answer: &Answer) -> StatusCode {
         let (code, items) = answer.status();
-        let status = Status::new(CommandId(0), self.execution.message, alert, Verb::Alert, code);
+        let status =
+            Status::new(CommandId::new(0), self.execution.message, alert, Verb::Alert, code);
         self.execution.answers.push(OutboundCommand::Status(Status { items, ..status }));
         // 214 is a 2xx code, but not a yes.
         if *answer == Answer::Cancelled { StatusCode::FAILED } else { code }
@@ -473,7 +476,7 @@ impl<'a> Executor<'a> {
         let items: Vec<Item> = found.into_iter().flatten().flatten().collect();
         if !items.is_empty() {
             self.execution.answers.push(OutboundCommand::Results(Results {
-                id: CommandId(0),
+                id: CommandId::new(0),
                 message_ref: Some(self.execution.message),
                 command_ref: get.id,
                 meta: None,
@@ -526,7 +529,8 @@ impl<'a> Executor<'a> {
             | Command::Copy(manage) => {
                 !manage.items.iter().any(|item| self.tree.cannot_roll_back(self.device, item))
             }
-            Command::Alert(_) => true,
+            // Neither does anything.
+            Command::Alert(_) | Command::Rejected(_) => true,
             Command::Status(_)
             | Command::Results(_)
             | Command::Exec(_)
@@ -554,12 +558,26 @@ impl<'a> Executor<'a> {
             | Command::Add(_)
             | Command::Replace(_)
             | Command::Delete(_)
-            | Command::Copy(_) => {}
+            | Command::Copy(_)
+            | Command::Rejected(_) => {}
         }
     }
 
+    /// Answers what could not be read. An element that is no command stops no group.
+    fn reject(&mut self, rejected: &Rejected) -> CommandOutcome {
+        tracing::debug!(fault = %rejected.fault, "command rejected");
+        if !rejected.is_command() || rejected.verb == Verb::Status {
+            return CommandOutcome::Done(StatusCode::OK);
+        }
+        if rejected.id != CommandId::ABSENT {
+            self.status(rejected.id, rejected.verb, rejected.code, None);
+        }
+        CommandOutcome::Done(rejected.code)
+    }
+
     fn status(&mut self, command: CommandId, verb: Verb, code: StatusCode, target: Option<&str>) {
-        let mut status = Status::new(CommandId(0), self.execution.message, command, verb, code);
+        let mut status =
+            Status::new(CommandId::new(0), self.execution.message, command, verb, code);
         status.target_refs.extend(target.map(str::to_owned));
         self.execution.answers.push(OutboundCommand::Status(status));
     }
@@ -581,7 +599,8 @@ fn targets(command: &Command) -> Vec<NodeUri> {
         | Command::Exec(_)
         | Command::Get(_)
         | Command::Sequence(_)
-        | Command::Atomic(_) => Vec::new(),
+        | Command::Atomic(_)
+        | Command::Rejected(_) => Vec::new(),
     }
 }
 

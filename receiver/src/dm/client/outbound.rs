@@ -217,7 +217,7 @@ impl OutboundPackage {
     pub(super) fn begin_message(&mut self) -> MessageId {
         self.last.number += 1;
         self.last.resends = 0;
-        MessageId(self.last.number)
+        MessageId::new(self.last.number)
     }
 
     /// Builds a message from as many queued commands as fit.
@@ -230,7 +230,7 @@ impl OutboundPackage {
         let mut number = 0;
         if let Some(status) = self.challenge_status.take() {
             number += 1;
-            let command = Command::Status(Status { id: CommandId(number), ..status });
+            let command = Command::Status(Status { id: CommandId::new(number), ..status });
             room = room.saturating_sub(self.size_of_command(&header, &command));
             commands.push(command);
         }
@@ -244,7 +244,7 @@ impl OutboundPackage {
             } else {
                 outgoing
             };
-            let command = outgoing.to_command(CommandId(number), &self.object);
+            let command = outgoing.to_command(CommandId::new(number), &self.object);
             let size = self.size_of_command(&header, &command);
             if size > room && self.split_results(&header, &outgoing, size) {
                 continue;
@@ -254,7 +254,7 @@ impl OutboundPackage {
                 break;
             }
             room = room.saturating_sub(size);
-            let key = (header.message_id, CommandId(number));
+            let key = (header.message_id, CommandId::new(number));
             self.awaiting.add(key, &outgoing);
             commands.push(command);
             packed.push(outgoing);
@@ -335,7 +335,7 @@ impl OutboundPackage {
         (number, room): (u32, usize),
     ) -> Option<OutboundCommand> {
         let with = |item: &Item| Results {
-            id: CommandId(number),
+            id: CommandId::new(number),
             items: vec![item.clone()],
             ..results.clone()
         };
@@ -345,7 +345,7 @@ impl OutboundPackage {
         let outgoing = chunk.as_ref().map(|chunk| OutboundCommand::Results(with(chunk)));
         if !chunker.is_done() {
             if outgoing.is_some() {
-                self.awaiting.chunk = Some((header.message_id, CommandId(number)));
+                self.awaiting.chunk = Some((header.message_id, CommandId::new(number)));
             }
             self.queue.push_front(OutboundCommand::Large(results, chunker));
         }

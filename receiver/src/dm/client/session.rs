@@ -5,7 +5,9 @@ use proto::{
     dm::{
         auth::Mac,
         code::{AlertCode, StatusCode},
-        syncml::{Challenge, Command, CommandId, Header, Message, MessageId, Status, Verb},
+        syncml::{
+            Challenge, Command, CommandId, Header, Message, MessageId, Rejected, Status, Verb,
+        },
         ui::Answer,
     },
     time::Now,
@@ -110,6 +112,9 @@ impl Session {
         received: ServerMessage<'_>,
     ) -> Result<Next, SessionOutcome> {
         let message = received.message;
+        if let Some(rejected) = message.rejected_header() {
+            return self.reject_version(message, rejected);
+        }
         let was_aborted = matches!(self.abort, AbortState::Sent(_));
         match (self.authenticate(context, received)?, &self.abort) {
             (AuthStep::Abort(request), _) if !was_aborted => Ok(Next::Send(request)),
@@ -163,7 +168,7 @@ impl Session {
             context.device.store_nonce(nonce);
         }
         self.on_statuses(context.now, context.device, message);
-        let header = Status::for_header(CommandId(0), &message.header, code);
+        let header = Status::for_header(CommandId::new(0), &message.header, code);
         Ok(AuthStep::Authenticated(Box::new(Status { challenge, ..header })))
     }
 
@@ -190,10 +195,10 @@ impl Session {
         if !self.identity.is_of(&message.header) {
             return Err(protocol("the message belongs to another session"));
         }
-        let number = self.outbound.number();
+        let number = MessageId::new(self.outbound.number());
         let status = message
             .statuses()
-            .find(|status| status.verb == Verb::Header && status.message_ref.0 == number)
+            .find(|status| status.verb == Verb::Header && status.message_ref == number)
             .ok_or(protocol("no status for the header of our message"))?;
         let respond_to = message.header.respond_to.as_deref();
         if status.code.is_retry_later() {
@@ -225,7 +230,7 @@ impl Session {
             AuthOutcome::Missing => (StatusCode::OK, None),
             AuthOutcome::Failed => return Err(SessionError::ServerNotProved.into()),
         };
-        let header = Status::for_header(CommandId(0), &received.message.header, code);
+        let header = Status::for_header(CommandId::new(0), &received.message.header, code);
         self.outbound.requeue_last(Status { challenge, ..header });
         self.check_length()?;
         Ok(self.pack_message())
@@ -253,10 +258,28 @@ impl Session {
     // spec: oma-dm 5.2 (no challenge by a Status for the header alone)
     fn abort_unproved(&mut self, message: &Message) -> HttpRequest {
         let code = StatusCode::MISSING_CREDENTIALS;
-        let header = Status::for_header(CommandId(0), &message.header, code);
+        let header = Status::for_header(CommandId::new(0), &message.header, code);
         let statuses = refusals(message, code).split_off(1);
         let outcome = SessionOutcome::Failed(SessionError::ServerNotProved);
         self.abort_message(Box::new(header), statuses, outcome)
+    }
+
+    /// Ends the session with a server of another version.
+    // spec: oma-dm 3 (505 and 513)
+    fn reject_version(
+        &mut self,
+        message: &Message,
+        rejected: &Rejected,
+    ) -> Result<Next, SessionOutcome> {
+        let outcome = SessionOutcome::from(SessionError::Unreadable(rejected.fault.clone()));
+        let is_answerable = self.identity.is_of(&message.header)
+            && !self.abort.is_pending()
+            && !self.inbound.is_waiting_for_user();
+        if !is_answerable {
+            return Err(outcome);
+        }
+        let header = Status::for_header(CommandId::HEADER, &message.header, rejected.code);
+        Ok(Next::Send(self.abort_message(Box::new(header), Vec::new(), outcome)))
     }
 
     /// Handles the statuses of our commands.
@@ -355,7 +378,7 @@ impl Session {
 
     fn header(&self) -> Header {
         let credential = self.client_auth.credential(self.identity.origin());
-        self.identity.header(MessageId(self.outbound.number()), credential, &self.limits)
+        self.identity.header(MessageId::new(self.outbound.number()), credential, &self.limits)
     }
 
     const fn package_end(&self) -> PackageEnd {
@@ -427,14 +450,28 @@ impl Session {
     }
 }
 
-/// Returns whether a message has statuses alone.
+/// Returns whether the commands of a message are statuses alone.
 fn is_statuses(message: &Message) -> bool {
-    message.commands.iter().all(|command| matches!(command, Command::Status(_)))
+    let is_command = |it: &Rejected| it.is_command() && it.verb != Verb::Status;
+    !message.commands.iter().any(|command| match command {
+        Command::Status(_) => false,
+        Command::Rejected(rejected) => is_command(rejected),
+        Command::Results(_)
+        | Command::Alert(_)
+        | Command::Exec(_)
+        | Command::Get(_)
+        | Command::Add(_)
+        | Command::Replace(_)
+        | Command::Delete(_)
+        | Command::Copy(_)
+        | Command::Sequence(_)
+        | Command::Atomic(_) => true,
+    })
 }
 
 /// Returns the statuses of a message of which no command is run, that of its header first.
 fn refusals(message: &Message, code: StatusCode) -> Vec<OutboundCommand> {
-    let header = Status::for_header(CommandId(0), &message.header, code);
+    let header = Status::for_header(CommandId::new(0), &message.header, code);
     let mut statuses = vec![OutboundCommand::Status(header)];
     let mut open: Vec<&Command> = message.commands.iter().rev().collect();
     while let Some(command) = open.pop() {
@@ -442,7 +479,7 @@ fn refusals(message: &Message, code: StatusCode) -> Vec<OutboundCommand> {
             continue;
         }
         let (message_ref, id) = (message.header.message_id, command.id());
-        let status = Status::new(CommandId(0), message_ref, id, command.verb(), code);
+        let status = Status::new(CommandId::new(0), message_ref, id, command.verb(), code);
         statuses.push(OutboundCommand::Status(status));
         if let Command::Sequence(group) | Command::Atomic(group) = command {
             open.extend(group.commands.iter().rev());

@@ -57,7 +57,7 @@ impl Talk {
         self.server_message += 1;
         let header = Header {
             session_id: self.sent.header.session_id.clone(),
-            message_id: MessageId(self.server_message),
+            message_id: MessageId::new(self.server_message),
             target: self.sent.header.source.clone(),
             source: self.sent.header.target.clone(),
             respond_to: None,
@@ -65,12 +65,12 @@ impl Talk {
             meta: None,
         };
         let mut all =
-            vec![Command::Status(Status::for_header(CommandId(1), &self.sent.header, code))];
+            vec![Command::Status(Status::for_header(CommandId::new(1), &self.sent.header, code))];
         let answered = self.sent.commands.iter().filter(|command| command.wants_status());
         all.extend(answered.map(|command| {
             let answer = if code.is_success() { StatusCode::OK } else { code };
             let (to, verb) = (self.sent.header.message_id, command.verb());
-            Command::Status(Status::new(CommandId(2), to, command.id(), verb, answer))
+            Command::Status(Status::new(CommandId::new(2), to, command.id(), verb, answer))
         }));
         all.extend(commands);
         Message { header, commands: all, is_final: true }
@@ -124,13 +124,13 @@ impl Talk {
     fn repeated(&self) -> Vec<Command> {
         let mut repeated = self.sent.clone();
         let Command::Status(status) = repeated.commands.remove(0) else { panic!("{repeated:?}") };
-        let challenged = MessageId(self.server_message);
+        let challenged = MessageId::new(self.server_message);
         assert_eq!((status.verb, status.message_ref), (Verb::Header, challenged));
         for (id, command) in (1..).zip(&mut repeated.commands) {
             if let Command::Alert(alert) = command {
-                alert.id = CommandId(id);
+                alert.id = CommandId::new(id);
             } else if let Command::Replace(replace) = command {
-                replace.id = CommandId(id);
+                replace.id = CommandId::new(id);
             }
         }
         repeated.commands
@@ -171,17 +171,20 @@ fn challenge(message: &mut Message, nonce: &[u8]) {
 }
 
 fn get(id: u32, uris: &[&str]) -> Command {
-    Command::Get(Manage::new(CommandId(id), uris.iter().map(|uri| Item::target(*uri)).collect()))
+    Command::Get(Manage::new(
+        CommandId::new(id),
+        uris.iter().map(|uri| Item::target(*uri)).collect(),
+    ))
 }
 
 fn replace(id: u32, path: &str, text: &str) -> Command {
     let item = Item::text(format!("./FwUpdate/Main/{path}"), text);
-    Command::Replace(Manage::new(CommandId(id), vec![item]))
+    Command::Replace(Manage::new(CommandId::new(id), vec![item]))
 }
 
 fn exec(id: u32, uri: &str, correlator: Option<&str>) -> Command {
     Command::Exec(Box::new(Exec {
-        id: CommandId(id),
+        id: CommandId::new(id),
         correlator: correlator.map(|text| Correlator(text.to_owned())),
         meta: None,
         item: Item::target(uri),
@@ -189,15 +192,15 @@ fn exec(id: u32, uri: &str, correlator: Option<&str>) -> Command {
 }
 
 fn alert(id: u32, code: AlertCode) -> Command {
-    Command::Alert(Alert { id: CommandId(id), code, correlator: None, items: Vec::new() })
+    Command::Alert(Alert { id: CommandId::new(id), code, correlator: None, items: Vec::new() })
 }
 
 fn ask(id: u32) -> Command {
-    Command::Alert(Prompt::confirm("Update?").to_alert(CommandId(id)))
+    Command::Alert(Prompt::confirm("Update?").to_alert(CommandId::new(id)))
 }
 
 fn sequence(commands: Vec<Command>) -> Command {
-    Command::Sequence(Group { id: CommandId(20), meta: None, commands })
+    Command::Sequence(Group { id: CommandId::new(20), meta: None, commands })
 }
 
 fn arming() -> Vec<Command> {
@@ -226,7 +229,7 @@ fn a_device_is_armed_with_the_users_consent_and_reports_in_a_later_session() {
     let mut talk = Talk::begin(FakeDevice { user_answer, nonce: vec![], ..FakeDevice::default() });
     assert_eq!(talk.post.url, "http://127.0.0.1:8080/dm");
     assert_eq!(talk.sent.header.session_id, "1F");
-    assert_eq!(talk.sent.header.message_id, MessageId(1));
+    assert_eq!(talk.sent.header.message_id, MessageId::new(1));
     assert_eq!(talk.sent.header.source, Location::named("LAB-0001", "LAB-0001"));
     assert_eq!(talk.sent.header.credential, None);
     assert_eq!(talk.sent.header.meta.as_ref().unwrap().max_message_size, Some(65_536));
@@ -240,7 +243,7 @@ fn a_device_is_armed_with_the_users_consent_and_reports_in_a_later_session() {
     assert_eq!(talk.statuses(), [(Verb::Header, 200)]);
     assert_eq!(talk.repeated(), first.commands);
     assert_eq!(talk.sent.header.session_id, first.header.session_id);
-    assert_eq!(talk.sent.header.message_id, MessageId(2));
+    assert_eq!(talk.sent.header.message_id, MessageId::new(2));
     let secret = Secret::new("LAB-0001", "password");
     assert!(secret.proves(talk.sent.header.credential.as_ref().unwrap(), b"fresh"));
 
@@ -455,7 +458,7 @@ fn a_status_for_another_command_acknowledges_nothing() {
     let mut talk = Talk::begin(FakeDevice { queue, ..FakeDevice::default() });
     let mut answer = talk.reply(StatusCode::AUTHENTICATED, vec![]);
     answer.commands.retain(
-        |command| !matches!(command, Command::Status(status) if status.command_ref == CommandId(3)),
+        |command| !matches!(command, Command::Status(status) if status.command_ref == CommandId::new(3)),
     );
     assert_eq!(talk.receive_and_end(&answer), SessionOutcome::Complete);
     assert_eq!(talk.device.queue.len(), 1);
@@ -612,7 +615,7 @@ fn unrelated_responses_end_the_session() {
         broken(|message| message.commands.clear()),
         broken(|message| {
             let Command::Status(status) = &mut message.commands[0] else { panic!() };
-            status.message_ref = MessageId(9);
+            status.message_ref = MessageId::new(9);
         }),
     ] {
         assert!(
@@ -683,8 +686,8 @@ fn an_incomplete_command_and_an_unknown_one_have_their_statuses() {
     let mut talk = Talk::begin(FakeDevice::default());
     let mut item = Item::text("./FwUpdate/Main/DownloadAndUpdate/PkgURL", URL);
     item.more_data = true;
-    let large = Command::Replace(Manage::new(CommandId(8), vec![item]));
-    let copy = Command::Copy(Manage::new(CommandId(9), vec![Item::target("./DevInfo")]));
+    let large = Command::Replace(Manage::new(CommandId::new(8), vec![item]));
+    let copy = Command::Copy(Manage::new(CommandId::new(9), vec![Item::target("./DevInfo")]));
     let event = alert(10, AlertCode::CLIENT_EVENT);
     let message = talk.reply(StatusCode::AUTHENTICATED, vec![large, copy, event]);
     talk.receive_and_continue(&message);
@@ -696,7 +699,7 @@ fn a_format_said_once_for_the_command_holds_for_its_items() {
     let mut talk = Talk::begin(FakeDevice::default());
     let mut item = Item::octets("./FwUpdate/Main/Ext/Broadcast/Manifest", *b"manifest");
     item.meta = None;
-    let mut manage = Manage::new(CommandId(8), vec![item]);
+    let mut manage = Manage::new(CommandId::new(8), vec![item]);
     manage.meta = Some(Meta::format(Format::B64));
     let message = talk.reply(
         StatusCode::AUTHENTICATED,

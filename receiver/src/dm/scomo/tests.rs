@@ -180,7 +180,7 @@ fn an_exec_is_refused_where_it_lacks_a_part() {
     }
     managed.add("Download/x/PkgID", "player");
     assert_eq!(managed.exec("Download/x/Operations/Download"), StatusCode::ACCEPTED);
-    let result = managed.device.queue[0].to_alert(proto::dm::syncml::CommandId(1), "");
+    let result = managed.device.queue[0].to_alert(proto::dm::syncml::CommandId::new(1), "");
     let data = result.items[0].data_text().unwrap();
     assert_eq!(data, "<ResultCode>1402</ResultCode><Identifier>player</Identifier>");
 }

@@ -45,7 +45,7 @@ fn talk(device: &mut Device, script: Vec<Vec<Command>>) -> String {
 fn answer(said: &Message, commands: Vec<Command>) -> Vec<Command> {
     let message = said.header.message_id;
     let status = |command: CommandId, verb, code| {
-        Command::Status(Status::new(CommandId(0), message, command, verb, code))
+        Command::Status(Status::new(CommandId::new(0), message, command, verb, code))
     };
     let header = status(CommandId::HEADER, Verb::Header, StatusCode::AUTHENTICATED);
     let owed = said.commands.iter().filter_map(|command| match command {
@@ -60,7 +60,8 @@ fn answer(said: &Message, commands: Vec<Command>) -> Vec<Command> {
         | Command::Delete(_)
         | Command::Copy(_)
         | Command::Sequence(_)
-        | Command::Atomic(_) => None,
+        | Command::Atomic(_)
+        | Command::Rejected(_) => None,
     });
     let mut number = 0;
     let mut all: Vec<Command> = std::iter::once(header).chain(owed).chain(commands).collect();
@@ -70,7 +71,7 @@ fn answer(said: &Message, commands: Vec<Command>) -> Vec<Command> {
 
 fn renumber(command: &mut Command, number: &mut u32) {
     *number += 1;
-    let id = CommandId(*number);
+    let id = CommandId::new(*number);
     match command {
         Command::Status(it) => it.id = id,
         Command::Results(it) => it.id = id,
@@ -85,6 +86,7 @@ fn renumber(command: &mut Command, number: &mut u32) {
             it.id = id;
             it.commands.iter_mut().for_each(|member| renumber(member, number));
         }
+        Command::Rejected(_) => {}
     }
 }
 
@@ -116,7 +118,7 @@ fn line(paper: &mut String, depth: usize, command: &Command) {
         | Command::Replace(it)
         | Command::Delete(it)
         | Command::Copy(it) => &it.items,
-        Command::Sequence(_) | Command::Atomic(_) => &[],
+        Command::Sequence(_) | Command::Atomic(_) | Command::Rejected(_) => &[],
     };
     for item in items {
         let uris = [item.source_uri(), item.target_uri()].into_iter().flatten();
@@ -142,17 +144,17 @@ fn manage(uri: &str, data: Option<&str>) -> Manage {
             ..Item::target(uri)
         },
     };
-    Manage::new(CommandId(0), vec![item])
+    Manage::new(CommandId::new(0), vec![item])
 }
 
 fn get(path: &str) -> Command {
-    Command::Get(Manage::new(CommandId(0), vec![Item::target(format!("./SCOMO{path}"))]))
+    Command::Get(Manage::new(CommandId::new(0), vec![Item::target(format!("./SCOMO{path}"))]))
 }
 
 fn exec(path: &str, name: &str) -> Command {
     let item = Item::target(format!("./SCOMO/{path}"));
     Command::Exec(Box::new(Exec {
-        id: CommandId(0),
+        id: CommandId::new(0),
         meta: None,
         correlator: correlator(name),
         item,
@@ -160,7 +162,7 @@ fn exec(path: &str, name: &str) -> Command {
 }
 
 fn sequence(commands: Vec<Command>) -> Command {
-    Command::Sequence(Group { id: CommandId(0), meta: None, commands })
+    Command::Sequence(Group { id: CommandId::new(0), meta: None, commands })
 }
 
 // test: oma-dm 12.1, oma-002 scomo.state (inventory, download and install, activate, remove)
@@ -201,7 +203,7 @@ fn an_inventory_a_download_and_changes_go_over_dm_step_by_step() {
     device.now = at(1_800);
     let last = vec![vec![
         get("/Inventory/Deployed"),
-        Command::Delete(Manage::new(CommandId(0), vec![Item::target("./SCOMO/Download/x")])),
+        Command::Delete(Manage::new(CommandId::new(0), vec![Item::target("./SCOMO/Download/x")])),
     ]];
     paper.push_str(&talk(&mut device, last));
     assert_eq!(paper, include_str!("session.txt"));

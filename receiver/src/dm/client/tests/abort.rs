@@ -45,7 +45,7 @@ fn a_session_that_waits_for_the_user_is_aborted_at_once_and_its_group_rolled_bac
     let device = FakeDevice { user_answer: None, ..FakeDevice::default() };
     let mut talk = Talk::begin(device);
     let commands = vec![replace(21, "Ext/Broadcast/Opens", "1800"), ask(22)];
-    let group = Command::Atomic(Group { id: CommandId(20), meta: None, commands });
+    let group = Command::Atomic(Group { id: CommandId::new(20), meta: None, commands });
     let message = talk.reply(StatusCode::AUTHENTICATED, vec![group]);
     assert_eq!(talk.receive(&message), Step::WaitForUser);
     assert!(abort(&mut talk).is_some());

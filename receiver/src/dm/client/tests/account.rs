@@ -6,7 +6,7 @@ const ADDRESS: &str = "./DMAcc/1/AppAddr/1/Addr";
 const SECRET: &str = "./DMAcc/1/AppAuth/1/AAuthSecret";
 
 fn write(id: u32, uri: &str, text: &str) -> Command {
-    Command::Replace(Manage::new(CommandId(id), vec![Item::text(uri, text)]))
+    Command::Replace(Manage::new(CommandId::new(id), vec![Item::text(uri, text)]))
 }
 
 // test: oma-dm 10.1

@@ -5,11 +5,11 @@ use super::*;
 const PACKAGE: &str = "./FwUpdate/Main/Update/PkgData";
 
 fn atomic(commands: Vec<Command>) -> Command {
-    Command::Atomic(Group { id: CommandId(20), meta: None, commands })
+    Command::Atomic(Group { id: CommandId::new(20), meta: None, commands })
 }
 
 fn package(id: u32) -> Command {
-    Command::Replace(Manage::new(CommandId(id), vec![Item::octets(PACKAGE, *b"package")]))
+    Command::Replace(Manage::new(CommandId::new(id), vec![Item::octets(PACKAGE, *b"package")]))
 }
 
 /// Sends the commands in one message, and returns the statuses but that of the header.
@@ -54,9 +54,9 @@ fn an_atomic_rejects_commands_that_cannot_be_rolled_back() {
     for command in [
         get(21, &["./DevInfo"]),
         exec(21, UPDATE, None),
-        Command::Replace(Manage::new(CommandId(21), vec![root])),
-        Command::Replace(Manage::new(CommandId(21), vec![list])),
-        Command::Copy(Manage::new(CommandId(21), vec![copy])),
+        Command::Replace(Manage::new(CommandId::new(21), vec![root])),
+        Command::Replace(Manage::new(CommandId::new(21), vec![list])),
+        Command::Copy(Manage::new(CommandId::new(21), vec![copy])),
     ] {
         let mut talk = Talk::begin(FakeDevice::default());
         let verb = command.verb();

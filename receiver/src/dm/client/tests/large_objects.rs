@@ -8,7 +8,7 @@ fn chunk(octets: &[u8], size: Option<u64>, more_data: bool) -> Command {
     let mut item = Item::octets(MANIFEST, octets);
     item.meta.get_or_insert_default().size = size;
     item.more_data = more_data;
-    Command::Replace(Manage::new(CommandId(8), vec![item]))
+    Command::Replace(Manage::new(CommandId::new(8), vec![item]))
 }
 
 /// Sends commands in a package that continues.
@@ -172,7 +172,7 @@ fn long_results(encoding: Encoding, refused_at: Option<usize>) -> (Talk, Vec<Ite
                 let code = if refused_at == Some(chunks.len()) { 413 } else { 213 };
                 let to = talk.sent.header.message_id;
                 let status =
-                    Status::new(CommandId(7), to, results.id, Verb::Results, StatusCode(code));
+                    Status::new(CommandId::new(7), to, results.id, Verb::Results, StatusCode(code));
                 commands.push(Command::Status(status));
                 commands.push(alert(8, AlertCode::NEXT_MESSAGE));
             }

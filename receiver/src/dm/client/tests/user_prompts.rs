@@ -15,7 +15,7 @@ fn answer(talk: &mut Talk, answer: &Answer) -> Step {
 }
 
 fn atomic(commands: Vec<Command>) -> Command {
-    Command::Atomic(Group { id: CommandId(30), meta: None, commands })
+    Command::Atomic(Group { id: CommandId::new(30), meta: None, commands })
 }
 
 // test: oma-001 8.1.1.9
@@ -43,7 +43,7 @@ fn the_users_text_or_choice_is_in_the_status() {
     let mut prompt = Prompt::confirm("Which?");
     prompt.kind = proto::dm::ui::PromptKind::MultipleChoice;
     prompt.choices = vec!["a".to_owned(), "b".to_owned()];
-    let mut talk = waiting_for_user(vec![Command::Alert(prompt.to_alert(CommandId(8)))]);
+    let mut talk = waiting_for_user(vec![Command::Alert(prompt.to_alert(CommandId::new(8)))]);
     answer(&mut talk, &Answer::Chosen(vec![1, 2]));
     let Command::Status(status) = &talk.sent.commands[1] else { panic!("{:?}", talk.sent) };
     let items: Vec<_> = status.items.iter().filter_map(Item::data_text).collect();

@@ -333,7 +333,7 @@ impl<'a> Life<'a> {
         let number = self.history.len();
         let name = match work {
             Work::Step(step) => format!("{step:?}"),
-            Work::Message { message, .. } => format!("message {}", message.header.message_id.0),
+            Work::Message { message, .. } => format!("message {}", message.header.message_id),
         };
         let before = match self.history.last() {
             Some((rows, _)) => rows.clone(),
