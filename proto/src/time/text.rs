@@ -21,7 +21,11 @@ pub fn moment(now: Utc, text: &str) -> Result<Utc, String> {
     let read = if text == "now" {
         whole
     } else if let Some(span) = text.strip_prefix('+') {
-        whole + span_of(span).ok_or_else(|| wrong(FORMS))?
+        let span = span_of(span).ok_or_else(|| wrong(FORMS))?;
+        if span > LONGEST_SPAN {
+            return Err(wrong("a span of 100 years at most"));
+        }
+        whole + span
     } else {
         let timestamp: Timestamp = text.parse().map_err(|_| match lacks_zone(text) {
             true => wrong("a zone at its end: Z, or an offset like +02:00"),
@@ -39,6 +43,9 @@ pub fn moment(now: Utc, text: &str) -> Result<Utc, String> {
     }
     Ok(read)
 }
+
+/// Longest time from now that is read; a longer one is a mistake.
+const LONGEST_SPAN: Duration = Duration::from_secs(100 * 366 * 86_400);
 
 const FORMS: &str = "2026-05-01T22:00:00Z, now, +30s, +10m, +2h or +7d";
 
@@ -178,8 +185,9 @@ mod tests {
         }
         assert!(moment(NOW, "1969-12-31T23:59:59Z").unwrap_err().contains("1970"));
         for text in ["+99999999999s", "+9999999d"] {
-            assert!(moment(NOW, text).unwrap_err().contains("9999"), "{text}");
+            assert!(moment(NOW, text).unwrap_err().contains("100 years"), "{text}");
         }
+        assert!(moment(NOW, "+36600d").is_ok() && moment(NOW, "+36601d").is_err());
     }
 
     #[test]
