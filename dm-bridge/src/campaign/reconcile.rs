@@ -320,7 +320,10 @@ mod tests {
     #[test]
     fn a_plan_can_be_read_before_it_runs() {
         let plan = at(900, view(|campaign| campaign.prepared = None, ARMED));
-        let text = format!("{}: prepare the image server\nthen plan again at 2000.000\n", id());
+        let text = format!(
+            "{}: prepare the image server\nthen plan again at 1970-01-01T00:33:20Z\n",
+            id()
+        );
         assert_eq!(plan.to_string(), text);
     }
 }
