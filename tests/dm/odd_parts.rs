@@ -1,7 +1,7 @@
 //! Sessions whose messages have odd parts on their way, in both directions: other identifiers, unknown
 //! elements and commands, vendors' attributes, document types, Statuses without a number.
 
-use dm_bridge::{dm::message::OutboundMessage, fleet::store::FleetStore as _};
+use dm_bridge::{api::responses::DeviceDetailBody, app::devices, dm::message::OutboundMessage};
 use proto::dm::{
     code::{AlertCode, StatusCode},
     encoding::{Encoding, Limits},
@@ -114,9 +114,10 @@ async fn odd_parts_of_both_sides_cost_no_session() {
         };
         assert_eq!(outcome, SessionOutcome::Complete);
         assert!(talk.device.armed.is_some());
-        let log = talk.store.audit_tail(50).await.unwrap();
-        let noted = log.iter().filter(|line| line.subject == id().as_str());
-        let notes: Vec<_> = noted.map(|line| line.detail.as_str()).collect();
+        let device = devices::show(&talk.store, &id()).await.unwrap();
+        let lines = devices::notes(&talk.store, &id()).await.unwrap();
+        let shown = DeviceDetailBody::new(&device, &[]).with_notes(lines);
+        let notes: Vec<_> = shown.notes.iter().map(|note| note.text.as_str()).collect();
         assert!(notes.iter().any(|note| note.contains("rejected with 501")), "{notes:?}");
     }
 }

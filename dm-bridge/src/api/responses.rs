@@ -256,6 +256,21 @@ pub struct DeviceBody {
     pub last_seen_utc: Option<u64>,
 }
 
+/// A note about a device: what a session did, and what of it was rejected.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NoteBody {
+    /// Its time.
+    pub at_utc: u64,
+    /// Its text.
+    pub text: String,
+}
+
+impl From<AuditLine> for NoteBody {
+    fn from(line: AuditLine) -> Self {
+        Self { at_utc: line.at.seconds(), text: line.detail }
+    }
+}
+
 impl From<&Device> for DeviceBody {
     fn from(device: &Device) -> Self {
         Self {
@@ -287,13 +302,24 @@ pub struct DeviceDetailBody {
     pub device: DeviceBody,
     /// Its latest attempt of each campaign, the last changed first.
     pub campaigns: Vec<DeviceCampaignBody>,
+    /// The last notes about it, oldest first.
+    #[serde(default)]
+    pub notes: Vec<NoteBody>,
 }
 
 impl DeviceDetailBody {
     /// Returns the body of a device with its latest attempts.
     #[must_use]
     pub fn new(device: &Device, attempts: &[ArmingAttempt]) -> Self {
-        Self { device: device.into(), campaigns: attempts.iter().map(Into::into).collect() }
+        let campaigns = attempts.iter().map(Into::into).collect();
+        Self { device: device.into(), campaigns, notes: Vec::new() }
+    }
+
+    /// Adds the notes that lines of the log are.
+    #[must_use]
+    pub fn with_notes(mut self, lines: Vec<AuditLine>) -> Self {
+        self.notes.extend(lines.into_iter().map(NoteBody::from));
+        self
     }
 }
 

@@ -20,7 +20,7 @@ use crate::dm::context::latest;
 use crate::fleet::{
     address::ProvedFrom,
     attempt::ArmingAttempt,
-    audit::{Actor, Audit},
+    audit::{Actor, Audit, AuditLine},
     components::Components,
     device::{
         AccountTerms, Device, DeviceAuth, DeviceNonce, FirmwareObject, Nonce, ServerCredentials,
@@ -234,6 +234,20 @@ fn new_device(
 pub async fn show(store: &dyn FleetStore, id: &DeviceId) -> Result<Device, AppError> {
     let missing = || AppError::NotFound { what: "device", name: id.as_str().to_owned() };
     store.device(id).await?.ok_or_else(missing)
+}
+
+/// Notes about a device that are shown with it.
+const SHOWN_NOTES: u32 = 5;
+
+/// Returns the last lines of the log about a device, oldest first.
+///
+/// # Errors
+///
+/// [`AppError`] when the log cannot be read.
+pub async fn notes(store: &dyn FleetStore, id: &DeviceId) -> Result<Vec<AuditLine>, AppError> {
+    let mut lines = store.audit_of(id.as_str(), SHOWN_NOTES).await?;
+    lines.retain(|line| !line.detail.is_empty());
+    Ok(lines)
 }
 
 /// Sets the profile of one device.

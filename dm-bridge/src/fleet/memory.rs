@@ -281,6 +281,14 @@ impl FleetStore for MemoryStore {
         let skipped = tables.audit.len().saturating_sub(usize::try_from(limit).unwrap_or(0));
         Ok(tables.audit.iter().skip(skipped).cloned().collect())
     }
+
+    async fn audit_of(&self, subject: &str, limit: u32) -> Result<Vec<AuditLine>, StoreError> {
+        let tables = self.tables();
+        let lines = tables.audit.iter().rev().filter(|line| line.subject == subject);
+        let mut lines: Vec<_> = lines.take(usize::try_from(limit).unwrap_or(0)).cloned().collect();
+        lines.reverse();
+        Ok(lines)
+    }
 }
 
 #[cfg(test)]

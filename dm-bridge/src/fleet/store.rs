@@ -252,6 +252,9 @@ pub trait FleetStore: Send + Sync {
 
     /// Returns the last `limit` lines of the log, oldest first.
     async fn audit_tail(&self, limit: u32) -> Result<Vec<AuditLine>, StoreError>;
+
+    /// Returns the last `limit` lines of the log about a device or campaign, oldest first.
+    async fn audit_of(&self, subject: &str, limit: u32) -> Result<Vec<AuditLine>, StoreError>;
 }
 
 /// An error of a store.

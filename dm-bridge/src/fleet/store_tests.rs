@@ -275,6 +275,12 @@ async fn every_change_leaves_one_sealed_line(store: &impl FleetStore) {
         seal = line.seal;
     }
     let last = store.audit_tail(1).await.unwrap();
+    let subject = &lines[0].subject;
+    let about: Vec<_> = lines.iter().filter(|line| line.subject == *subject).cloned().collect();
+    assert_eq!(store.audit_of(subject, 100).await.unwrap(), about);
+    let latest = store.audit_of(subject, 1).await.unwrap();
+    assert_eq!(latest, about[about.len() - 1..]);
+    assert_eq!(store.audit_of("nobody", 100).await.unwrap(), []);
     assert_eq!(last, lines[2..]);
 }
 

@@ -244,6 +244,11 @@ impl FleetStore for CountingStore {
         count(&self.others);
         self.store.audit_tail(limit).await
     }
+
+    async fn audit_of(&self, subject: &str, limit: u32) -> Result<Vec<AuditLine>, StoreError> {
+        count(&self.others);
+        self.store.audit_of(subject, limit).await
+    }
 }
 
 const NOW: Utc = Utc::from_seconds(1_500);

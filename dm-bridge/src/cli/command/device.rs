@@ -71,6 +71,7 @@ async fn show_device(
 ) -> Result<String, AppError> {
     let device = devices::show(store, id).await?;
     let body = DeviceDetailBody::new(&device, &devices::latest_attempts(store, id).await?);
+    let body = body.with_notes(devices::notes(store, id).await?);
     Ok(print(output, &body, || device_lines(&body)))
 }
 

@@ -46,9 +46,9 @@ pub(super) fn device_table(bodies: &[DeviceBody]) -> String {
     text
 }
 
-/// Returns the lines of one device: its firmware object, account, policy and campaigns.
+/// Returns the lines of one device: its firmware object, account, policy, campaigns and notes.
 pub(super) fn device_lines(body: &DeviceDetailBody) -> String {
-    let DeviceDetailBody { device, campaigns } = body;
+    let DeviceDetailBody { device, campaigns, notes } = body;
     let mut text = device_table(std::slice::from_ref(device));
     let (object, origin) = (&device.object, &device.object_origin);
     push_line(&mut text, format_args!("  firmware object {object} ({origin})\n"));
@@ -59,6 +59,10 @@ pub(super) fn device_lines(body: &DeviceDetailBody) -> String {
         let why = row.result_text.as_deref().unwrap_or_default();
         let (id, delivery, phase) = (row.campaign, &row.delivery, &row.phase);
         push_line(&mut text, format_args!("  campaign {id}: {phase} by {delivery} {code} {why}\n"));
+    }
+    for note in notes {
+        let at = time_args::format(Utc::from_seconds(note.at_utc));
+        push_line(&mut text, format_args!("  note {at}: {}\n", note.text));
     }
     text
 }

@@ -418,5 +418,6 @@ async fn show_device(
 ) -> Result<Json<DeviceDetailBody>, AppError> {
     let (store, id) = (&*shared.store, id.parse()?);
     let device = devices::show(store, &id).await?;
-    Ok(Json(DeviceDetailBody::new(&device, &devices::latest_attempts(store, &id).await?)))
+    let body = DeviceDetailBody::new(&device, &devices::latest_attempts(store, &id).await?);
+    Ok(Json(body.with_notes(devices::notes(store, &id).await?)))
 }

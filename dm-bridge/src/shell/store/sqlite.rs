@@ -425,6 +425,17 @@ impl FleetStore for SqliteStore {
             .map_err(unavailable("read its log"))?;
         rows.iter().rev().map(read_line).collect()
     }
+
+    async fn audit_of(&self, subject: &str, limit: u32) -> Result<Vec<AuditLine>, StoreError> {
+        let query =
+            sqlx::query("SELECT * FROM audit WHERE subject = ? ORDER BY number DESC LIMIT ?");
+        let rows = self
+            .pool
+            .fetch_all(query.bind(subject).bind(limit))
+            .await
+            .map_err(unavailable("read its log"))?;
+        rows.iter().rev().map(read_line).collect()
+    }
 }
 
 #[cfg(test)]
