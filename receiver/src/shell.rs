@@ -31,6 +31,7 @@ pub mod disk;
 pub mod event_loop;
 pub mod fetch;
 pub mod fsck;
+mod held;
 pub mod http;
 pub mod installer;
 pub mod listen;

@@ -667,6 +667,11 @@ impl UnsignedReceiver {
         self.waiting.len()
     }
 
+    /// Counts datagrams that the shell dropped before it had a store.
+    pub const fn count_dropped(&mut self, datagrams: u64) {
+        self.stats.dropped += datagrams;
+    }
+
     /// Returns the reasons why something received was not used.
     #[must_use]
     pub const fn oddities(&self) -> &Oddities {

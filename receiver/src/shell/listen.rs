@@ -24,12 +24,14 @@ use thiserror::Error;
 use tokio::{
     signal::unix::{Signal, SignalKind, signal},
     sync::mpsc::UnboundedReceiver,
+    task::JoinHandle,
 };
 
 use super::{
     capture::{Capture, CaptureError},
     clock::Clock,
     data_dir::{DataDir, OpenError, make_directory},
+    held::Held,
     multicast::{Channel, Channels, JoinError},
     storage::Storage,
 };
@@ -199,7 +201,7 @@ const PROGRESS_EVERY: Duration = Duration::from_secs(5);
 async fn listen(options: &ListenOptions) -> Result<Report, ListenError> {
     let terminate = signal(SignalKind::terminate()).map_err(system("listen for signals"))?;
     let interrupt = signal(SignalKind::interrupt()).map_err(system("listen for signals"))?;
-    let source = match &options.source {
+    let mut source = match &options.source {
         PacketSource::Channel { channel, interface } => {
             let mut channels = Channels::new(*interface);
             channels.join(*channel)?;
@@ -209,18 +211,20 @@ async fn listen(options: &ListenOptions) -> Result<Report, ListenError> {
             OpenSource::Capture(Capture::open(file)?, *channel)
         }
     };
-    let shown = options.out.display();
-    make_directory(&options.out).map_err(system(format!("make the directory {shown}")))?;
-    let directory = DataDir::open(&options.out.join(DATA))?;
-    let found = found(&directory, options)?;
-    let disk_bytes = match options.disk_bytes {
-        Some(octets) => octets,
-        None => directory.free_bytes()? / 4 * 3,
-    };
-    let limits = Limits { disk_bytes, ..options.limits };
+    let opening = tokio::task::spawn_blocking({
+        let options = options.clone();
+        move || open(&options)
+    });
+    let mut held = Held::new(options.limits.waiting_bytes);
+    let (directory, found, limits) = hold_during(opening, &mut source, &mut held).await?;
     let (storage, completions) =
         Storage::start(directory).map_err(system("start the storage thread"))?;
-    let core = UnsignedReceiver::new(limits, options.filter, found);
+    let mut core = UnsignedReceiver::new(limits, options.filter, found);
+    let (datagrams, dropped) = held.into_parts();
+    for (now, source, datagram) in datagrams {
+        core.handle_datagram(now, source, &datagram);
+    }
+    core.count_dropped(dropped);
     let now = Clock.now().mono;
     let mut shell = Shell {
         core,
@@ -246,6 +250,46 @@ async fn listen(options: &ListenOptions) -> Result<Report, ListenError> {
 enum OpenSource {
     Channels(Box<Channels>),
     Capture(Capture, Option<SocketAddr>),
+}
+
+/// Opens the output directory, with the state of earlier runs.
+fn open(options: &ListenOptions) -> Result<(DataDir, Found, Limits), ListenError> {
+    let shown = options.out.display();
+    make_directory(&options.out).map_err(system(format!("make the directory {shown}")))?;
+    let directory = DataDir::open(&options.out.join(DATA))?;
+    let found = found(&directory, options)?;
+    let disk_bytes = match options.disk_bytes {
+        Some(octets) => octets,
+        None => directory.free_bytes()? / 4 * 3,
+    };
+    Ok((directory, found, Limits { disk_bytes, ..options.limits }))
+}
+
+/// Holds what arrives while the output directory is being opened.
+async fn hold_during<T>(
+    mut opening: JoinHandle<Result<T, ListenError>>,
+    source: &mut OpenSource,
+    held: &mut Held,
+) -> Result<T, ListenError> {
+    loop {
+        let OpenSource::Channels(channels) = source else {
+            return opening.await.map_err(|error| system("open the store")(error.into()))?;
+        };
+        tokio::select! {
+            opened = &mut opening => {
+                return opened.map_err(|error| system("open the store")(error.into()))?;
+            }
+            batch = channels.receive() => match batch {
+                Ok(batch) => {
+                    let now = Clock.now();
+                    for (source, datagram) in batch.datagrams() {
+                        held.push(now, source.ip(), datagram);
+                    }
+                }
+                Err(error) => tracing::warn!(%error, "failed to receive"),
+            },
+        }
+    }
 }
 
 /// Reads the state of earlier runs, without damaged records; removes what no run goes on with.

@@ -86,4 +86,23 @@ mod tests {
         assert_eq!(parse(&image.header(0)[..4095]), None);
         assert_eq!(parse(&[]), None);
     }
+
+    // test: security 6
+    #[test]
+    fn the_key_of_an_unsigned_file_has_all_that_describes_it() {
+        let source = IpAddr::from([192, 0, 2, 1]);
+        let identity = UnsignedIdentity { source, tsi: Tsi(7), toi: Toi(1) };
+        let oti = Oti::NoCode(NoCodeOti::new(5000, 500, 4).unwrap());
+        let location = UnsignedDescription::location_hash("file:///a.bin");
+        let described = UnsignedDescription { length: 5000, md5: None, generation: 2, location };
+        let key = identity.object_key(&oti, &described);
+        assert_eq!(key.to_string(), "b5fccddcb85b55e9108284da44f0c24f");
+        let others = [
+            UnsignedDescription { length: 4999, ..described },
+            UnsignedDescription { md5: Some([1; 16]), ..described },
+            UnsignedDescription { generation: 3, ..described },
+            UnsignedDescription { location: Hash16([0; 16]), ..described },
+        ];
+        assert!(others.iter().all(|other| identity.object_key(&oti, other) != key));
+    }
 }

@@ -47,7 +47,8 @@ impl Default for Limits {
             entry_bytes: 8 << 20,
             idle_after: Duration::from_secs(30),
             retry_after: Duration::from_secs(10),
-            waiting_bytes: 8 << 20,
+            // Five seconds at 100 Mbit/s: a store is opened, and the FDT awaited.
+            waiting_bytes: 64 << 20,
             file_bytes: 16 << 30,
             block_symbols: 8192,
             block_bytes: 32 << 20,
