@@ -114,7 +114,7 @@ fn each_operator_mistake_has_its_exit_code_and_names_what_is_wrong() {
     };
     let mistakes: &[Mistake<'_>] = &[
         (&create("p/campaign.env", "keys", "232.1.2.3", "all"), 7, "exists"),
-        (&start("2020-01-01T00:00:00Z", "2020-01-02T00:00:00Z"), 8, "passed"),
+        (&start("2020-01-01T00:00:00Z", "2020-01-02T00:00:00Z"), 8, "in the past"),
         (&start("+1m", "+9000h"), 8, "campaign ends"),
         (&start("+2m", "+1m"), 8, "not after"),
         (&start("tomorrow", "+1m"), 2, "tomorrow"),

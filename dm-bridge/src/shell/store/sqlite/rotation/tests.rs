@@ -80,7 +80,7 @@ fn nothing_is_in_the_clear(folder: &Path) {
     assert!(files >= 2);
 }
 
-/// Undoes schema versions 18 and 16, and the names of version 14.
+/// Undoes schema versions 22, 20, 18 and 16, and the names of version 14.
 const BEFORE_14: &str = "
     DROP TRIGGER latest_attempt_added; DROP TRIGGER latest_attempt_changed;
     DROP TABLE phase_count; DROP INDEX arming_by_package_secret;
@@ -91,6 +91,8 @@ const BEFORE_14: &str = "
     ALTER TABLE device DROP COLUMN server_auth;
     ALTER TABLE device DROP COLUMN certificate;
     ALTER TABLE device DROP COLUMN account_flags;
+    ALTER TABLE device DROP COLUMN object_origin;
+    ALTER TABLE arming DROP COLUMN marks;
     ALTER TABLE device DROP COLUMN challenge_count;
     ALTER TABLE device DROP COLUMN proved_from;
     ALTER TABLE device ADD COLUMN challenge_nonce BLOB;
