@@ -137,10 +137,13 @@ impl SqliteStore {
         Ok(Self { pool, reader, writer, challenge_keys, packages, keys })
     }
 
-    /// Limits the pages that the writer may use; the file stays as large as it is.
+    /// Limits the pages that the writer may use; the file stays as large as it is, and no page of it
+    /// is free.
     #[cfg(test)]
     pub(in crate::shell) async fn limit_pages(&self, pages: u32) {
-        self.writer.run(&format!("PRAGMA max_page_count = {pages}")).await;
+        let fill = "PRAGMA max_page_count = 1000000; INSERT INTO probe (filler) \
+                    SELECT zeroblob(4096 * (freelist_count + 1)) FROM pragma_freelist_count";
+        self.writer.run(&format!("{fill}; PRAGMA max_page_count = {pages}")).await;
     }
 
     /// Closes all connections.
