@@ -162,7 +162,12 @@ impl Octets {
             done = place.end;
         }
         same &= answer.get(done..) == self.octets.get(done..);
-        ensure!(same, "another answer: {}", String::from_utf8_lossy(answer));
+        ensure!(
+            same,
+            "another answer: {}\nexpected, but for the words of the device: {}",
+            String::from_utf8_lossy(answer),
+            String::from_utf8_lossy(&self.octets)
+        );
         Ok(())
     }
 }

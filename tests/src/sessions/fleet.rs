@@ -46,7 +46,8 @@ pub(crate) async fn enrol(
             auth: AuthKind::Md5,
             account: dm_bridge::app::enrolment::OwnAccount::default(),
             profile: dm_bridge::fleet::profile::Profile::default(),
-            firmware_object: None,
+            // The first session of a device would ask for an object that was not set.
+            firmware_object: Some("./FwUpdate/Main".parse()?),
         };
         let fresh = FreshSecrets {
             password: random(),
