@@ -61,14 +61,16 @@ pub enum WireError {
 }
 
 impl WireError {
-    /// Returns an [`WireError::Invalid`] that quotes at most 64 characters of `found`.
+    /// Returns an [`WireError::Invalid`] that quotes at most 64 characters of `found`, none of
+    /// which controls a terminal.
     #[must_use]
     pub fn invalid(
         field: &'static str,
         found: impl std::fmt::Display,
         expected: &'static str,
     ) -> Self {
-        let mut found = found.to_string();
+        let visible = |c: char| if c.is_control() { char::REPLACEMENT_CHARACTER } else { c };
+        let mut found: String = found.to_string().chars().map(visible).collect();
         if let Some((end, _)) = found.char_indices().nth(64) {
             found.truncate(end);
             found.push('…');
@@ -277,5 +279,11 @@ mod tests {
     fn a_quoted_value_is_shortened_at_a_character_boundary() {
         let error = WireError::invalid("name", "ä".repeat(100), "ASCII");
         assert_eq!(error.to_string(), format!("name is {}…, expected ASCII", "ä".repeat(64)));
+    }
+
+    #[test]
+    fn a_quoted_value_does_not_control_a_terminal() {
+        let error = WireError::invalid("name", "a\u{1b}[2J\r\n", "ASCII");
+        assert_eq!(error.to_string(), "name is a\u{fffd}[2J\u{fffd}\u{fffd}, expected ASCII");
     }
 }

@@ -32,6 +32,8 @@ use proto::{
 use thiserror::Error;
 use toml::{Table, Value};
 
+use crate::url::is_http;
+
 /// Characters of an address, a name or a password.
 const MAX_TEXT: usize = 512;
 /// Digits of a PIN or a code.
@@ -270,9 +272,8 @@ fn auth_kind(found: &w7::Credentials) -> Result<Option<AuthKind>, BootstrapError
 fn address(found: &w7::Address) -> Option<String> {
     let url = found.address.trim();
     let (scheme, after) = url.split_once("://")?;
-    let known = matches!(scheme, "http" | "https");
     let plain = url.len() <= MAX_TEXT && url.chars().all(|c| c.is_ascii_graphic());
-    if !known || !plain || after.is_empty() {
+    if !is_http(url) || !plain || after.is_empty() {
         return None;
     }
     let (host, path) = after.find('/').map_or((after, ""), |at| after.split_at(at));

@@ -79,4 +79,5 @@ pub mod suspension;
 pub mod trust;
 pub mod unsigned;
 pub mod update;
+pub mod url;
 pub mod user;

@@ -18,7 +18,7 @@ use super::{
         right::Right,
     },
 };
-use crate::store::journal_state::JournalState;
+use crate::{store::journal_state::JournalState, url::has_scheme};
 
 /// Characters of an address or a password.
 const MAX_TEXT: usize = 512;
@@ -175,10 +175,6 @@ impl AccountObject {
         let is_plain = has_scheme(&self.0.url, "http");
         has_scheme(url, "https") || (is_plain && has_scheme(url, "http"))
     }
-}
-
-fn has_scheme(url: &str, scheme: &str) -> bool {
-    url.split_once("://").is_some_and(|(found, _)| found.eq_ignore_ascii_case(scheme))
 }
 
 impl ManagementObject for AccountObject {

@@ -28,7 +28,10 @@ use super::{
 
 mod nodes;
 
-use crate::components::ComponentTarget;
+use crate::{
+    components::ComponentTarget,
+    url::{has_scheme, is_http},
+};
 
 /// Octets of an envelope.
 const MAX_ENVELOPE: usize = 4096;
@@ -156,7 +159,6 @@ impl FumoObject {
         }
         self.spent = true;
         let arguments = used.arguments;
-        let is_http = |url: &str| url.starts_with("http://") || url.starts_with("https://");
         match url.filter(|url| url.starts_with(SCHEME) || is_http(url)) {
             // spec: oma-001 8.1.2.10, oma-001 8.1.2.11, oma-000 8.2.4.2
             Some(url) if is_http(&url) => {
@@ -409,10 +411,10 @@ fn sessions(item: &Item) -> Result<Vec<String>, StatusCode> {
 
 fn repair(item: &Item, plain_http: PlainHttp) -> Result<Option<String>, StatusCode> {
     let url = text(item, MAX_URL)?;
-    let plain = url.starts_with("http://") && plain_http == PlainHttp::Allowed;
+    let plain = has_scheme(&url, "http") && plain_http == PlainHttp::Allowed;
     match url.as_str() {
         "" => Ok(None),
-        _ if plain || url.starts_with("https://") => Ok(Some(url)),
+        _ if plain || has_scheme(&url, "https") => Ok(Some(url)),
         _ => Err(StatusCode::BAD_REQUEST),
     }
 }
@@ -593,8 +595,15 @@ mod tests {
 
     #[test]
     fn a_plain_repair_url_is_accepted_from_a_plain_server_only() {
-        let mut object = FumoObject::new(PlainHttp::Allowed);
-        assert_eq!(write(&mut object, broadcast::REPAIR, "http://127.0.0.1:1/"), StatusCode::OK);
+        for (plain, url, status) in [
+            (PlainHttp::Allowed, "http://127.0.0.1:1/", StatusCode::OK),
+            (PlainHttp::Allowed, "HTTP://127.0.0.1:1/", StatusCode::OK),
+            (PlainHttp::Refused, "HTTP://127.0.0.1:1/", StatusCode::BAD_REQUEST),
+            (PlainHttp::Refused, "HTTPS://repair.example/", StatusCode::OK),
+        ] {
+            let mut object = FumoObject::new(plain);
+            assert_eq!(write(&mut object, broadcast::REPAIR, url), status, "{url}");
+        }
     }
 
     #[test]

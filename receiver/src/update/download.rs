@@ -22,9 +22,12 @@ use proto::{
 };
 
 use super::fetch::{Fetch, FetchError, Fetched};
-use crate::store::{
-    StorageError,
-    journal_state::{DownloadRecord, InstallNotificationRecord, JournalState},
+use crate::{
+    store::{
+        StorageError,
+        journal_state::{DownloadRecord, InstallNotificationRecord, JournalState},
+    },
+    url::is_http,
 };
 
 /// Octets of the image that are requested at once, and synced together.
@@ -276,7 +279,7 @@ impl Download {
             self.front.clear();
             return self.handle_fetch_failed(now, FetchError::Network);
         }
-        let is_descriptor = fetched.media_type.starts_with(descriptor::MEDIA_TYPE);
+        let is_descriptor = is_descriptor(&fetched.media_type);
         if package.object.is_none() && is_descriptor && fetched.is_cut {
             // A descriptor may be written anew for each request.
             self.front.clear();
@@ -299,7 +302,7 @@ impl Download {
     // spec: oma-001 8.1.2.15 (the descriptor is checked before anything is fetched)
     fn handle_descriptor(&mut self, fetched: Fetched, max_image_bytes: u64) -> DownloadEvent {
         let Some(package) = &mut self.package else { return DownloadEvent::Nothing };
-        if !fetched.media_type.starts_with(descriptor::MEDIA_TYPE) {
+        if !is_descriptor(&fetched.media_type) {
             package.object = Some(package.url.clone());
             package.size = fetched.total.unwrap_or_default();
             return self.handle_head(fetched);
@@ -316,7 +319,7 @@ impl Download {
         if !found.is_understood() {
             return self.fail(ResultCode::UNDEFINED, InstallStatus::INVALID_VERSION);
         }
-        if !found.types.iter().any(|kind| kind == bundle::MEDIA_TYPE) {
+        if !found.types.iter().any(|kind| kind.eq_ignore_ascii_case(bundle::MEDIA_TYPE)) {
             return self.fail(ResultCode::NOT_ACCEPTABLE, InstallStatus::NOT_ACCEPTABLE);
         }
         if found.size > max_image_bytes {
@@ -493,8 +496,10 @@ const fn outcome_of(error: FetchError) -> (ResultCode, InstallStatus, bool) {
     }
 }
 
-fn is_http(url: &str) -> bool {
-    url.starts_with("http://") || url.starts_with("https://")
+/// Returns whether a media type is that of download descriptors, whatever its parameters.
+fn is_descriptor(media_type: &str) -> bool {
+    let essence = media_type.split(';').next().unwrap_or_default();
+    essence.trim().eq_ignore_ascii_case(descriptor::MEDIA_TYPE)
 }
 
 /// Returns the outcome of a download for the result of its operation.

@@ -208,6 +208,23 @@ fn a_descriptor_that_does_not_do_is_refused_with_its_codes() {
     assert_eq!(device.results(), [409]);
 }
 
+#[test]
+fn media_types_and_schemes_are_compared_without_case() {
+    let mut device = Device::new();
+    device.download(Exec::DownloadAndUpdate);
+    let mut descriptor = device.descriptor();
+    descriptor.object_uri = PACKAGE.replace("http:", "HTTP:");
+    descriptor.types = vec![bundle::MEDIA_TYPE.to_uppercase()];
+    device.fetches.remove(0);
+    let media_type = format!("{} ; charset=utf-8", descriptor::MEDIA_TYPE.to_uppercase());
+    let octets = descriptor.emit().into_bytes();
+    device.answer(Ok(Fetched { media_type, octets, ..Fetched::default() }));
+    assert_eq!(device.fetches[0].url, descriptor.object_uri);
+    device.serve();
+    assert_eq!(device.results(), [200]);
+    assert_eq!(device.installed.len(), 1);
+}
+
 // test: oma-001 8.1.2.15
 #[test]
 fn a_package_that_is_not_what_was_signed_or_announced_is_never_installed() {

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, btree_map::Entry};
 
 use super::super::{MAX_BYTES, inflate::inflate};
 use crate::{
+    crypto::{Hash16, h16},
     fec::{codec::BlockDecoder as _, nocode, oti::Oti, raptorq_crate},
     flute::alc::{Payload, PayloadId},
     ids::{Esi, Sbn},
@@ -26,6 +27,8 @@ pub(super) struct Assembly {
     waiting: Vec<(PayloadId, Vec<u8>)>,
     taken: u64,
     octets: usize,
+    /// Hashes of the symbols in `blocks`.
+    symbols: BTreeMap<PayloadId, Hash16>,
     blocks: BTreeMap<Sbn, Block>,
 }
 
@@ -45,6 +48,7 @@ impl Assembly {
             waiting: Vec::new(),
             taken: 0,
             octets: 0,
+            symbols: BTreeMap::new(),
             blocks: BTreeMap::new(),
         }
     }
@@ -96,16 +100,29 @@ impl Assembly {
                 let field = "number of symbols of the FDT instance";
                 return Err(WireError::TooLarge { field, found: symbols, limit: MAX_SYMBOLS });
             }
-            self.blocks.clear();
+            self.clear();
             self.taken = 0;
             self.oti = Some(oti);
         }
         Ok(())
     }
 
+    fn clear(&mut self) {
+        self.symbols.clear();
+        self.blocks.clear();
+    }
+
+    /// Takes the symbols of a packet. Another symbol under an id that is held belongs to a document
+    /// that was rewritten: it begins anew, and no document is put together from both.
     fn take(&mut self, oti: &Oti, payload: Payload<'_>) -> Result<(), WireError> {
-        for (PayloadId { sbn, esi }, symbol) in payload.each(oti.symbol_size()) {
+        for (id, symbol) in payload.each(oti.symbol_size()) {
             self.count(2 * oti.partition().total_symbols() + SPARE_SYMBOLS)?;
+            let digest = h16(&[symbol]);
+            if self.symbols.get(&id).is_some_and(|held| *held != digest) {
+                self.clear();
+            }
+            self.symbols.insert(id, digest);
+            let PayloadId { sbn, esi } = id;
             let block = match self.blocks.entry(sbn) {
                 Entry::Occupied(entry) => entry.into_mut(),
                 Entry::Vacant(entry) => entry.insert(Block::new(oti, sbn)?),

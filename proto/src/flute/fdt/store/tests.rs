@@ -179,6 +179,29 @@ fn an_instance_that_is_rewritten_under_its_id_replaces_the_held_one() {
 }
 
 #[test]
+fn no_document_is_put_together_from_a_rewritten_one_and_its_predecessor() {
+    let list = |name: &str| {
+        let files = (1..=9).map(|toi| file(toi, &format!("{name}{toi}"))).collect();
+        instance(files).to_xml()
+    };
+    let (before, after) = (list("a"), list("b"));
+    assert_eq!(before.len(), after.len());
+    let symbol = u16::try_from(before.len().div_ceil(4)).unwrap();
+    let sent = Sent::new(0, before.len(), symbol);
+    let packets = |document: &str| -> Vec<_> {
+        let symbols = (0..).zip(document.as_bytes().chunks(symbol.into()));
+        symbols.map(|(esi, symbol)| sent.packet(0, 0, esi, symbol)).collect()
+    };
+    let (before, after) = (packets(&before), packets(&after));
+    let mut store = FdtStore::default();
+    for packet in before[..3].iter().chain(&after[1..]) {
+        assert_eq!(push(&mut store, NOW, packet), Ok(FdtEvent::Collected));
+    }
+    assert_eq!(push(&mut store, NOW, &after[0]), Ok(held(0)));
+    assert_eq!(store.entry(NOW, Toi(1)).unwrap().content_location, "b1");
+}
+
+#[test]
 fn the_instances_of_a_session_that_is_over_are_forgotten() {
     let mut store = FdtStore::default();
     for id in [1, 2, 3] {
