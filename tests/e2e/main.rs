@@ -15,7 +15,7 @@
 //! | [`output`] | pipes whose reader is gone |
 //! | [`policy`] | the policy of a device, set by the operator, and its answer |
 //! | [`processes`] | programs as processes |
-//! | [`readme`] | the commands of the READMEs |
+//! | [`readme`] | the commands of the READMEs and other pages |
 //! | [`unicast`] | a package over HTTP, inside the DM session, from local media |
 //! | [`span`] | an unsigned file over a link between namespaces that loses packets |
 

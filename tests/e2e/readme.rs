@@ -1,5 +1,5 @@
-//! The commands of the READMEs, executed as they stand there: the shell blocks of each, in order,
-//! as one script in a folder of its own.
+//! The commands of the READMEs and of other pages, executed as they stand there: the shell blocks of
+//! each, in order, as one script in a folder of its own.
 
 use std::{fs, os::unix::fs::PermissionsExt as _, path::Path, process::Command};
 
@@ -7,7 +7,7 @@ use tidy::{readme, workspace_dir};
 
 use crate::lab_program;
 
-/// Limit of the script of one README, in seconds.
+/// Limit of the script of one page, in seconds.
 const LIMIT: &str = "170";
 
 /// Programs of this package that `cargo NAME` and `cargo run --bin NAME` start.
@@ -56,6 +56,11 @@ fn every_command_of_the_dm_bridge_readme_does_what_it_says() {
 #[test]
 fn every_command_of_the_proto_readme_does_what_it_says() {
     check("proto/README.md");
+}
+
+#[test]
+fn every_command_of_the_page_of_the_installer_hook_does_what_it_says() {
+    check("receiver/docs/installer-hook.md");
 }
 
 #[test]
