@@ -64,6 +64,11 @@ fn every_command_of_the_page_of_the_installer_hook_does_what_it_says() {
 }
 
 #[test]
+fn every_command_of_the_operations_page_does_what_it_says() {
+    check("dm-bridge/docs/operations.md");
+}
+
+#[test]
 fn a_command_that_fails_is_named() {
     let folder = tempfile::tempdir().unwrap();
     let error = run("x=1\ntrue\ntest $x = 2\ntrue\n", folder.path()).unwrap_err();
