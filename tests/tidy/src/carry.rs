@@ -4,7 +4,7 @@
 //! | --- | --- |
 //! | `tests/mutations/*.patch` | merged with the change, three ways, from the revision before it |
 //! | `tests/mutations/table.toml` | module paths of the tests, by the moved files |
-//! | `tests/conformance/*.toml`, rules of this package, READMEs | paths of moved files |
+//! | `tests/conformance/*.toml`, rules of this package, pages | paths of moved files |
 //!
 //! The revision before the change is one on which all of these are right; the change is what the
 //! working tree differs by.
@@ -21,15 +21,19 @@ use anyhow::{Context as _, ensure};
 use crate::{mutations, workspace_dir};
 
 /// Files and folders in which paths of sources are named.
-const NAME_PATHS: [&str; 9] = [
+const NAME_PATHS: [&str; 13] = [
+    ".github",
     "tests/conformance",
     "tests/tidy/src",
     "tests/README.md",
     "README.md",
     "proto/README.md",
+    "proto/docs",
     "carousel/README.md",
     "receiver/README.md",
+    "receiver/docs",
     "dm-bridge/README.md",
+    "dm-bridge/docs",
     "tests/mutations",
 ];
 
@@ -223,7 +227,8 @@ fn files_below(path: &Path) -> anyhow::Result<Vec<PathBuf>> {
     let mut files = Vec::new();
     for entry in fs::read_dir(path)? {
         let path = entry?.path();
-        if path.extension().is_some_and(|extension| extension == "toml" || extension == "rs") {
+        let ending = path.extension().and_then(|ending| ending.to_str()).unwrap_or_default();
+        if ["toml", "rs", "md"].contains(&ending) {
             files.push(path);
         }
     }

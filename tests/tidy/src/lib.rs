@@ -13,7 +13,7 @@
 //! | [`rules`] | all rules, each with the counts of what it has checked |
 //! | [`ways`] | every step of a way is a function, and a way enters few files |
 //! | [`words`] | words that are not used, openings of doc comments |
-//! | [`readme`] | every path that the README names exists, every command that it shows is run |
+//! | [`readme`] | every path and heading that a page names exists, every command that a README shows is run |
 //!
 //! A rule takes files and returns [`Finding`]s, so that each can be shown a planted fault.
 

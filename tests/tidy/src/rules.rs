@@ -36,14 +36,11 @@ impl Workspace {
         Ok(Self { top: workspace_dir(), items: Items::of(&sources)?, sources })
     }
 
-    /// Returns the READMEs that there are, with their paths.
-    fn readmes(&self) -> anyhow::Result<Vec<(&'static str, String)>> {
-        let mut readmes = Vec::new();
-        for path in readme::READMES.into_iter().filter(|path| self.top.join(path).exists()) {
-            let text = fs::read_to_string(self.top.join(path)).with_context(|| path.to_owned())?;
-            readmes.push((path, text));
-        }
-        Ok(readmes)
+    /// Returns the pages, which are all Markdown files, with their paths.
+    fn pages(&self) -> anyhow::Result<Vec<(String, String)>> {
+        let mut pages = words::texts(&self.top)?;
+        pages.retain(|(path, _)| path.ends_with(".md"));
+        Ok(pages)
     }
 }
 
@@ -81,7 +78,7 @@ pub const RULES: [(&str, Rule); 18] = [
     ("doc comments begin with a noun or a verb", doc_comments_begin_with_a_noun_or_a_verb),
     ("claims have a rule, a test and a line", claims_have_a_rule_a_test_and_a_line),
     ("threats have a patch and a test", threats_have_a_patch_and_a_test),
-    ("readmes name what exists", readmes_name_what_exists),
+    ("pages name what exists", pages_name_what_exists),
     ("the steps of a way lie in few files", the_steps_of_a_way_lie_in_few_files),
 ];
 
@@ -223,17 +220,18 @@ fn threats_have_a_patch_and_a_test(workspace: &Workspace) -> anyhow::Result<Chec
     })
 }
 
-fn readmes_name_what_exists(workspace: &Workspace) -> anyhow::Result<Checked> {
+fn pages_name_what_exists(workspace: &Workspace) -> anyhow::Result<Checked> {
     let mut findings = Vec::new();
-    let readmes = workspace.readmes()?;
-    for (path, text) in &readmes {
+    let pages = workspace.pages()?;
+    for (path, text) in &pages {
         findings.extend(readme::paths(path, text, &workspace.top));
         findings.extend(readme::links(path, text, &workspace.top));
         findings.extend(readme::invariants(path, text, &workspace.sources));
     }
-    let front_page = readmes.first().map_or(0, |(_, text)| text.len());
+    let front_page = pages.iter().find(|(path, _)| path == readme::FRONT_PAGE);
+    let front_page = front_page.map_or(0, |(_, text)| text.len());
     findings.extend(readme::front_page(front_page));
-    let counts = format!("{} READMEs, front page {front_page} bytes", readmes.len());
+    let counts = format!("{} pages, front page {front_page} bytes", pages.len());
     Ok(Checked { counts, findings, ..Checked::default() })
 }
 

@@ -66,7 +66,10 @@ const fn in_file(path: &'static str, text: &'static str, reason: &'static str) -
 }
 
 /// Endings of the files in which words are checked.
-const TEXTS: [&str; 6] = ["rs", "md", "toml", "sql", "sh", "proto"];
+const TEXTS: [&str; 7] = ["rs", "md", "toml", "sql", "sh", "proto", "yml"];
+
+/// Folders that are read although their names begin with a dot.
+const HIDDEN_TEXTS: [&str; 4] = [".cargo", ".ci", ".config", ".github"];
 
 /// Returns the texts of the repository in which words are checked, by path.
 ///
@@ -80,7 +83,8 @@ pub fn texts(top: &Path) -> anyhow::Result<Vec<(String, String)>> {
         for entry in fs::read_dir(&folder).with_context(|| folder.display().to_string())? {
             let path = entry?.path();
             let relative = path.strip_prefix(top)?.to_string_lossy().into_owned();
-            let hidden = relative.starts_with('.') && !relative.starts_with(".c");
+            let hidden = relative.starts_with('.')
+                && !HIDDEN_TEXTS.into_iter().any(|folder| relative.starts_with(folder));
             let built = relative.ends_with("target") || relative.ends_with("src/generated");
             if path.is_dir() && !hidden && !built {
                 open.push(path);
