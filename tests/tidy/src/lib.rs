@@ -14,6 +14,7 @@
 //! | [`ways`] | every step of a way is a function, and a way enters few files |
 //! | [`words`] | words that are not used, openings of doc comments |
 //! | [`readme`] | every path and heading that a page names exists, every command that a README shows is run |
+//! | [`outcomes`] | the page of phases and result codes has each of them, as the sources do |
 //!
 //! A rule takes files and returns [`Finding`]s, so that each can be shown a planted fault.
 
@@ -25,6 +26,7 @@ pub mod circles;
 pub mod habits;
 pub mod ledger;
 pub mod mutations;
+pub mod outcomes;
 pub mod owners;
 pub mod readme;
 pub mod rules;
