@@ -14,6 +14,7 @@
 //! | [`ways`] | every step of a way is a function, and a way enters few files |
 //! | [`words`] | words that are not used, openings of doc comments |
 //! | [`readme`] | every path and heading that a page names exists, every command that a README shows is run |
+//! | [`figures`] | limits and times on pages are those of the sources |
 //! | [`outcomes`] | the page of phases and result codes has each of them, as the sources do |
 //!
 //! A rule takes files and returns [`Finding`]s, so that each can be shown a planted fault.
@@ -23,6 +24,7 @@ use std::fmt;
 pub mod arrows;
 pub mod carry;
 pub mod circles;
+pub mod figures;
 pub mod habits;
 pub mod ledger;
 pub mod mutations;
