@@ -16,6 +16,7 @@
 //! | [`readme`] | every path and heading that a page names exists, every command that a README shows is run |
 //! | [`figures`] | limits and times on pages are those of the sources |
 //! | [`outcomes`] | the page of phases and result codes has each of them, as the sources do |
+//! | [`licences`] | each crate that is packaged has its licence texts |
 //!
 //! A rule takes files and returns [`Finding`]s, so that each can be shown a planted fault.
 
@@ -27,6 +28,7 @@ pub mod circles;
 pub mod figures;
 pub mod habits;
 pub mod ledger;
+pub mod licences;
 pub mod mutations;
 pub mod outcomes;
 pub mod owners;

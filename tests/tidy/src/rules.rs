@@ -7,7 +7,7 @@ use anyhow::Context as _;
 use crate::{
     Finding, SourceFile, arrows,
     circles::{self, Graph},
-    figures, habits, ledger, mutations, outcomes,
+    figures, habits, ledger, licences, mutations, outcomes,
     owners::{self, items::Items},
     readme,
     source::PACKAGES,
@@ -61,7 +61,7 @@ pub struct Checked {
 pub type Rule = fn(&Workspace) -> anyhow::Result<Checked>;
 
 /// All rules, by the sentences that they check.
-pub const RULES: [(&str, Rule); 20] = [
+pub const RULES: [(&str, Rule); 21] = [
     ("modules inside proto follow the arrows", modules_inside_proto_follow_the_arrows),
     ("programs do not know one another", programs_do_not_know_one_another),
     ("only shells touch the machine", only_shells_touch_the_machine),
@@ -81,6 +81,7 @@ pub const RULES: [(&str, Rule); 20] = [
     ("pages name what exists", pages_name_what_exists),
     ("the page of results has each of them", the_page_of_results_has_each_of_them),
     ("figures on pages are those of the sources", figures_on_pages_are_those_of_the_sources),
+    ("crates have their licence texts", crates_have_their_licence_texts),
     ("the steps of a way lie in few files", the_steps_of_a_way_lie_in_few_files),
 ];
 
@@ -248,6 +249,11 @@ fn figures_on_pages_are_those_of_the_sources(workspace: &Workspace) -> anyhow::R
     let findings = figures::check(&workspace.top, &workspace.sources)?;
     let counts = format!("{} figures", figures::FIGURES.len());
     Ok(Checked { counts, findings, ..Checked::default() })
+}
+
+fn crates_have_their_licence_texts(workspace: &Workspace) -> anyhow::Result<Checked> {
+    let counts = format!("{} crates", licences::packaged().count());
+    Ok(Checked { counts, findings: licences::check(&workspace.top), ..Checked::default() })
 }
 
 fn files(workspace: &Workspace) -> String {
