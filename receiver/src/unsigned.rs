@@ -18,7 +18,7 @@
 //! | [`limits`], [`output`] | limits; effects for the shell |
 //! | [`names`] | file names made from a `Content-Location` |
 //! | [`record`] | the state of a file that survives a restart, beside its symbols |
-//! | [`status`] | files and counters as the user sees them |
+//! | [`status`], `standing` | files and counters as the user sees them |
 //! | [`oddities`] | the reasons why something received was not used |
 //! | [`dissect`] | the content of a capture, for people |
 //!
@@ -61,6 +61,7 @@ pub mod output;
 pub mod record;
 mod room;
 mod session;
+mod standing;
 pub mod status;
 #[cfg(test)]
 mod tests;
@@ -85,12 +86,11 @@ use proto::{
 
 use self::{
     announced::{Progress, SILENT_AFTER},
-    object::{PacketOutcome, UnsignedObject},
+    object::PacketOutcome,
     object_table::ObjectTable,
     oddities::{Oddities, unsupported},
     session::{DescriptionChanges, Known, SessionName, Sessions, session_of},
-    status::{superseded, unopened},
-    waiting::{For, Waiting},
+    waiting::{For, Held, Waiting},
 };
 pub use self::{
     limits::Limits,
@@ -194,7 +194,7 @@ impl UnsignedReceiver {
             if self.sessions.is_undecided(now.utc, &of) {
                 self.stats.dropped += self.waiting.push(now.mono, of, For::Next, datagram);
             } else {
-                self.handle_data(now.mono, of, &packet, datagram);
+                self.handle_data(now.mono, now.mono, of, &packet, datagram);
             }
         }
         if packet.header.close_session {
@@ -332,10 +332,8 @@ impl UnsignedReceiver {
         }
         self.contradicted.remove(&of);
         self.drop_stale(now.mono, of, For::Next);
-        for datagram in self.waiting.take(&of, For::Next) {
-            if let Ok(packet) = Packet::parse(&datagram) {
-                self.handle_data(now.mono, of, &packet, &datagram);
-            }
+        for held in self.waiting.take(&of, For::Next) {
+            self.handle_held(now.mono, of, &held);
         }
     }
 
@@ -361,9 +359,19 @@ impl UnsignedReceiver {
         }
     }
 
+    /// Handles a packet that waited.
+    fn handle_held(&mut self, now: Mono, of: UnsignedIdentity, held: &Held) {
+        if let Ok(packet) = Packet::parse(&held.datagram) {
+            self.handle_data(now, held.at, of, &packet, &held.datagram);
+        }
+    }
+
+    /// Handles a packet that arrived at `at`. That time, not the one until which it may have
+    /// waited, tells whether a file is silent.
     fn handle_data(
         &mut self,
         now: Mono,
+        at: Mono,
         of: UnsignedIdentity,
         packet: &Packet<'_>,
         datagram: &[u8],
@@ -389,26 +397,26 @@ impl UnsignedReceiver {
             if let Some(oti) = fti.or_else(named) {
                 self.sessions.store_early_parameters(&of, oti);
             }
-            self.open_for_symbol(now, of, packet);
+            self.open_for_symbol(at, of, packet);
         }
         self.objects.reserve(now, &of, &mut self.outputs);
         let Some(object) = self.objects.get_mut(&of) else {
-            self.handle_unopened(now, of, datagram);
+            self.handle_unopened(at, of, datagram);
             return;
         };
-        match object.handle_packet(now, packet, fti) {
+        match object.handle_packet(at, packet, fti) {
             PacketOutcome::Stored => {
                 self.stats.accepted += 1;
-                self.sessions.touch(now, &session_of(&of));
+                self.sessions.touch(at, &session_of(&of));
             }
             PacketOutcome::NotNeeded => {
                 self.stats.held += 1;
                 if object.is_complete() {
-                    self.sessions.touch(now, &session_of(&of));
+                    self.sessions.touch(at, &session_of(&of));
                 }
             }
             PacketOutcome::Retry => {
-                self.stats.dropped += self.waiting.push(now, of, For::This, datagram);
+                self.stats.dropped += self.waiting.push(at, of, For::This, datagram);
             }
             PacketOutcome::Invalid => self.stats.invalid += 1,
             PacketOutcome::FecMismatch => self.stats.contradicting += 1,
@@ -422,12 +430,12 @@ impl UnsignedReceiver {
 
     /// Handles a packet of a file that is not open: it waits, unless a newer version of the file has
     /// all its symbols.
-    fn handle_unopened(&mut self, now: Mono, of: UnsignedIdentity, datagram: &[u8]) {
+    fn handle_unopened(&mut self, at: Mono, of: UnsignedIdentity, datagram: &[u8]) {
         let description = self.sessions.description(&of);
         if description.is_some_and(|description| self.objects.is_replaced(&of, &description)) {
             self.stats.held += 1;
         } else {
-            self.stats.dropped += self.waiting.push(now, of, For::This, datagram);
+            self.stats.dropped += self.waiting.push(at, of, For::This, datagram);
         }
     }
 
@@ -600,59 +608,13 @@ impl UnsignedReceiver {
 
     /// Returns the described files, complete or not.
     pub fn files(&self) -> impl Iterator<Item = UnsignedFile> {
-        self.sessions.described().map(|(of, file)| {
-            let object = self.objects.get(&of);
-            let report = object.map_or_else(|| unopened(&of, file.entry()), UnsignedObject::report);
-            match file.superseded_by() {
-                Some(by) if report.state != "complete" => superseded(report, by),
-                Some(_) | None => report,
-            }
-        })
+        standing::files(&self.sessions, &self.objects)
     }
 
     /// Returns how far the described files are.
     #[must_use]
     pub fn standing(&self, now: Now) -> Standing {
-        // What cannot be read was announced all the same.
-        let unread = self.sessions.unread();
-        let mut standing = if unread == 0 { Standing::Complete } else { Standing::Refused };
-        let mut is_any = false;
-        for (of, file) in self.sessions.described() {
-            if file.superseded_by().is_some() {
-                continue;
-            }
-            let object = self.objects.get(&of);
-            let is_complete = object.is_some_and(UnsignedObject::is_complete);
-            let is_refused = object.is_some_and(UnsignedObject::is_refused);
-            is_any |= is_complete || is_refused || !file.is_former();
-            standing = standing.max(if file.is_contradicted() {
-                Standing::Open
-            } else if is_complete {
-                Standing::Complete
-            } else if is_refused {
-                Standing::Refused
-            } else if file.is_former() {
-                // Another session has its name.
-                Standing::Complete
-            } else if file.has_ended(now.utc) {
-                Standing::Incomplete
-            } else {
-                Standing::Open
-            });
-        }
-        if is_any && !self.announces_more(now) { standing } else { Standing::Open }
-    }
-
-    /// Returns whether something is announced, or on the air, that no entry lists: parts of an
-    /// instance, entries beyond the limit, and symbols of undescribed objects of a session that does
-    /// not state that it lists all.
-    fn announces_more(&self, now: Now) -> bool {
-        let is_unknown = |of: &UnsignedIdentity| {
-            self.sessions.description(of).is_none()
-                && !self.sessions.lists_all(now.utc, &session_of(of))
-        };
-        self.sessions.announces_more(now.mono)
-            || self.waiting.has_lately(now.mono, SILENT_AFTER, is_unknown)
+        standing::standing(now, &self.sessions, &self.objects, &self.waiting)
     }
 
     /// Returns whether a completion of the storage or the decoder is outstanding.
@@ -702,12 +664,12 @@ impl UnsignedReceiver {
     }
 
     /// Opens an object that is described, for a packet with one of its symbols.
-    fn open_for_symbol(&mut self, now: Mono, of: UnsignedIdentity, packet: &Packet<'_>) {
+    fn open_for_symbol(&mut self, at: Mono, of: UnsignedIdentity, packet: &Packet<'_>) {
         let Some(payload) = packet.payload else { return };
         if let Some(description) = self.sessions.description(&of)
             && ObjectTable::has_block(&description, packet.header.codepoint, payload.id.sbn)
         {
-            self.objects.open(now, of, &description, &mut self.outputs);
+            self.objects.open(at, of, &description, &mut self.outputs);
         }
     }
 
@@ -752,13 +714,11 @@ impl UnsignedReceiver {
     /// Handles the packets that waited for an object.
     fn retry_object(&mut self, now: Mono, of: UnsignedIdentity) {
         let mut waiting = self.waiting.take(&of, For::This);
-        while let Some(datagram) = waiting.pop_front() {
-            if let Ok(packet) = Packet::parse(&datagram) {
-                self.handle_data(now, of, &packet, &datagram);
-            }
+        while let Some(held) = waiting.pop_front() {
+            self.handle_held(now, of, &held);
             if self.waiting.len_of(&of) >= MAX_RETRIES {
                 // These wait again; those behind them would, too. They come first the next time.
-                self.waiting.put_back(now, of, waiting);
+                self.waiting.put_back(of, waiting);
                 return;
             }
         }

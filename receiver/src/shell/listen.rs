@@ -192,8 +192,12 @@ const DATA: &str = ".listen";
 /// Waiting packets of a capture above which the replay waits for the storage.
 const REPLAY_WAITING: usize = 1024;
 
-/// Pause in a capture in which the storage finishes what came before.
-const REPLAY_PAUSE: Duration = Duration::from_secs(1);
+/// Time of a capture after which the storage finishes what came before.
+const REPLAY_STEP: Duration = Duration::from_secs(1);
+
+/// Time behind the end of a capture in which nothing comes: as much as decides on a file that was
+/// described otherwise.
+const REPLAY_SILENCE: Duration = Duration::from_secs(60);
 
 /// Interval between progress lines.
 const PROGRESS_EVERY: Duration = Duration::from_secs(5);
@@ -401,7 +405,7 @@ impl Shell<'_> {
         mut completions: UnboundedReceiver<Completion>,
     ) -> Result<Outcome, ListenError> {
         let begins = Clock.now().mono;
-        let mut first = None;
+        let (mut first, mut settled_at) = (None, begins);
         let mut now = Now { mono: begins, utc: Utc(0) };
         while let Some(datagram) = capture.next_datagram()? {
             if channel.is_some_and(|channel| channel != datagram.destination) {
@@ -410,11 +414,11 @@ impl Shell<'_> {
             // Pauses of the capture are pauses of the session; a clock that goes back is none.
             let passed = datagram.at.since(*first.get_or_insert(datagram.at));
             let mono = now.mono.max(begins + passed);
-            let has_paused = mono.since(now.mono) >= REPLAY_PAUSE;
-            now = Now { mono, utc: datagram.at };
-            if has_paused {
-                self.settle(&mut completions, now).await;
+            if mono.since(settled_at) >= REPLAY_STEP {
+                self.pass_time(&mut completions, now, mono).await;
+                settled_at = mono;
             }
+            now = Now { mono, utc: datagram.at };
             let source = datagram.source.ip();
             self.core.handle_datagram(now, source, datagram.payload);
             self.drain();
@@ -428,22 +432,39 @@ impl Shell<'_> {
             }
         }
         self.skipped_frames = capture.skipped();
-        self.settle(&mut completions, now).await;
+        self.pass_time(&mut completions, now, now.mono + REPLAY_SILENCE).await;
         Ok(self.last_outcome(now))
     }
 
-    /// Waits until all that was received is stored, decoded and verified.
+    /// Lets the time of a capture pass from `now` until `until`: what came before is finished
+    /// before, and each deadline is met at its own time.
+    async fn pass_time(
+        &mut self,
+        completions: &mut UnboundedReceiver<Completion>,
+        now: Now,
+        until: Mono,
+    ) {
+        let mut at = now;
+        self.settle(completions, at).await;
+        while let Some(deadline) =
+            self.core.deadline().filter(|deadline| *deadline > at.mono && *deadline <= until)
+        {
+            at = Now { mono: deadline, utc: now.utc + deadline.since(now.mono) };
+            self.settle(completions, at).await;
+        }
+    }
+
+    /// Waits until all that was received is stored, decoded and verified, at the time `now`.
     async fn settle(&mut self, completions: &mut UnboundedReceiver<Completion>, now: Now) {
-        self.core.handle_timeout(now);
-        self.core.handle_shutdown();
-        self.drain();
-        while self.core.is_busy() {
-            self.answer(completions, now).await;
+        loop {
+            self.core.handle_timeout(now);
             self.core.handle_shutdown();
             self.drain();
+            if !self.core.is_busy() {
+                return;
+            }
+            self.answer(completions, now).await;
         }
-        self.core.handle_timeout(now);
-        self.drain();
     }
 
     async fn answer(&mut self, completions: &mut UnboundedReceiver<Completion>, now: Now) {

@@ -15,7 +15,7 @@ pub(super) struct Room {
     requested: u32,
     /// Octets of the decoded blocks.
     decoded_bytes: u64,
-    /// Time of the last stored symbol, or of the opening.
+    /// Arrival of the last stored symbol, or the opening.
     stored_at: Mono,
     /// Time before which nothing is requested, after a failure.
     not_before: Mono,
@@ -59,9 +59,9 @@ impl Room {
         self.decoded_bytes += block_bytes(layout, sbn);
     }
 
-    /// Records that a symbol was stored.
-    pub(super) const fn touch(&mut self, now: Mono) {
-        self.stored_at = now;
+    /// Records that a symbol was stored, which arrived at `at`: it may have waited.
+    pub(super) fn touch(&mut self, at: Mono) {
+        self.stored_at = self.stored_at.max(at);
     }
 
     /// Returns whether the next log is to be requested.

@@ -171,7 +171,7 @@ impl Sessions {
     /// Records that a symbol of a session was stored, or that a file of it is complete.
     pub(super) fn touch(&mut self, now: Mono, name: &SessionName) {
         if let Some(session) = self.sessions.get_mut(name) {
-            session.stored_at = Some(now);
+            session.stored_at = session.stored_at.max(Some(now));
         }
     }
 

@@ -24,6 +24,7 @@ use proto::{
 use self::bench::{Answer, Bench, Disk};
 use super::{
     entry::{MAX_GROWTH, beyond, content},
+    object::UnsignedObject,
     record::Record,
     *,
 };

@@ -29,6 +29,21 @@ pub enum For {
     Next,
 }
 
+/// A waiting packet.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Held {
+    /// Time of its arrival.
+    pub at: Mono,
+    /// Its octets.
+    pub datagram: Vec<u8>,
+}
+
+impl Held {
+    const fn bytes(&self) -> usize {
+        self.datagram.len() + OVERHEAD
+    }
+}
+
 /// Waiting packets by object.
 #[derive(Debug)]
 pub struct Waiting {
@@ -43,7 +58,7 @@ struct Queue {
     last: Mono,
     /// Packets that came before a pause: they may be of another content than those after it.
     stale: usize,
-    packets: VecDeque<Vec<u8>>,
+    packets: VecDeque<Held>,
     bytes: usize,
 }
 
@@ -54,11 +69,11 @@ impl Waiting {
         Self { queues: BTreeMap::new(), bytes: 0, limit }
     }
 
-    /// Stores a packet; returns the number of packets that were dropped for it, itself included.
+    /// Stores a packet that arrived at `at`; returns the number of packets that were dropped for it, itself included.
     /// The oldest packets of the object with the most octets go first, so that a flood drops its
     /// own.
     // spec: rfc6726 3.2 (objects without an entry are stored within limits)
-    pub fn push(&mut self, now: Mono, object: UnsignedIdentity, of: For, packet: &[u8]) -> u64 {
+    pub fn push(&mut self, at: Mono, object: UnsignedIdentity, of: For, packet: &[u8]) -> u64 {
         let object = (object, of);
         let is_new = !self.queues.contains_key(&object);
         if packet.len() + OVERHEAD > self.limit || (is_new && self.queues.len() >= MAX_OBJECTS) {
@@ -69,18 +84,18 @@ impl Waiting {
             dropped += 1;
         }
         let queue = self.queues.entry(object).or_default();
-        if now.since(queue.last) >= SILENT_AFTER {
+        if at.since(queue.last) >= SILENT_AFTER {
             queue.stale = queue.packets.len();
         }
-        queue.last = now;
-        queue.packets.push_back(packet.to_vec());
+        queue.last = queue.last.max(at);
+        queue.packets.push_back(Held { at, datagram: packet.to_vec() });
         queue.bytes += packet.len() + OVERHEAD;
         self.bytes += packet.len() + OVERHEAD;
         dropped
     }
 
     /// Removes all packets of an object, in the order of their arrival.
-    pub fn take(&mut self, object: &UnsignedIdentity, of: For) -> VecDeque<Vec<u8>> {
+    pub fn take(&mut self, object: &UnsignedIdentity, of: For) -> VecDeque<Held> {
         let queue = self.queues.remove(&(*object, of)).unwrap_or_default();
         self.bytes -= queue.bytes;
         queue.packets
@@ -100,8 +115,7 @@ impl Waiting {
             queue.stale = queue.packets.len();
         }
         let stale = std::mem::take(&mut queue.stale);
-        let octets: usize =
-            queue.packets.drain(..stale).map(|packet| packet.len() + OVERHEAD).sum();
+        let octets: usize = queue.packets.drain(..stale).map(|packet| packet.bytes()).sum();
         queue.bytes -= octets;
         self.bytes -= octets;
         if queue.packets.is_empty() {
@@ -112,16 +126,14 @@ impl Waiting {
 
     /// Puts packets back that were taken for the described content, in front of those that came
     /// since.
-    pub fn put_back(&mut self, now: Mono, object: UnsignedIdentity, packets: VecDeque<Vec<u8>>) {
-        if packets.is_empty() {
-            return;
-        }
-        let octets: usize = packets.iter().map(|packet| packet.len() + OVERHEAD).sum();
+    pub fn put_back(&mut self, object: UnsignedIdentity, packets: VecDeque<Held>) {
+        let Some(last) = packets.back().map(|packet| packet.at) else { return };
+        let octets: usize = packets.iter().map(Held::bytes).sum();
         let queue = self.queues.entry((object, For::This)).or_default();
         let since = std::mem::replace(&mut queue.packets, packets);
         queue.packets.extend(since);
         queue.bytes += octets;
-        queue.last = queue.last.max(now);
+        queue.last = queue.last.max(last);
         self.bytes += octets;
     }
 
@@ -168,8 +180,8 @@ impl Waiting {
         let Some(queue) = self.queues.get_mut(&object) else { return false };
         if let Some(packet) = queue.packets.pop_front() {
             queue.stale = queue.stale.saturating_sub(1);
-            queue.bytes -= packet.len() + OVERHEAD;
-            self.bytes -= packet.len() + OVERHEAD;
+            queue.bytes -= packet.bytes();
+            self.bytes -= packet.bytes();
         }
         if queue.packets.is_empty() {
             self.queues.remove(&object);
@@ -195,7 +207,8 @@ mod tests {
         let dropped: u64 =
             (0..100).map(|_| waiting.push(Mono(0), object(2), For::This, &[9; 100])).sum();
         assert_eq!((dropped, waiting.len()), (92, 10));
-        assert_eq!(waiting.take(&object(1), For::This), [vec![1; 100], vec![2; 100]]);
+        let held = |octet| Held { at: Mono(0), datagram: vec![octet; 100] };
+        assert_eq!(waiting.take(&object(1), For::This), [held(1), held(2)]);
         assert_eq!(waiting.take(&object(2), For::This).len(), 8);
         assert!(waiting.is_empty() && waiting.bytes == 0);
     }

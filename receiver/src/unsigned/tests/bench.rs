@@ -11,6 +11,8 @@ pub(super) struct Bench {
     pub(super) elapsed: Duration,
     /// Set while reservations fail.
     pub(super) is_full: bool,
+    /// Set while the storage answers nothing, until [`Self::settle`] is called.
+    pub(super) is_slow: bool,
 }
 
 /// The result of an effect, for the core.
@@ -61,7 +63,14 @@ impl Bench {
         disk.parts.retain(|name, _| !left.parts.contains(name));
         disk.records.retain(|name, _| !left.records.contains(name));
         let core = UnsignedReceiver::new(limits, Filter::default(), found);
-        Self { core, disk, complete: Vec::new(), elapsed: Duration::ZERO, is_full: false }
+        Self {
+            core,
+            disk,
+            complete: Vec::new(),
+            elapsed: Duration::ZERO,
+            is_full: false,
+            is_slow: false,
+        }
     }
 
     pub(super) fn now(&self) -> Now {
@@ -88,7 +97,9 @@ impl Bench {
     pub(super) fn receive_from(&mut self, source: IpAddr, packet: &[u8]) {
         let now = self.now();
         self.core.handle_datagram(now, source, packet);
-        self.settle();
+        if !self.is_slow {
+            self.settle();
+        }
     }
 
     pub(super) fn sync(&mut self) {

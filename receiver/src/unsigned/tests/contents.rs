@@ -71,6 +71,22 @@ fn another_description_waits_until_no_symbol_of_the_file_comes() {
 }
 
 #[test]
+fn symbols_that_waited_for_the_storage_are_as_old_as_their_arrival() {
+    let mut bench = Bench::new();
+    bench.is_slow = true;
+    bench.tell(0, vec![entry(1, "a", None)]);
+    bench.send(1, &ones(), 0..20);
+    // The storage answers behind the silence.
+    bench.later(11);
+    bench.is_slow = false;
+    bench.tell(0, vec![entry(1, "a", None)]);
+    bench.send(1, &twos(), 0..25);
+    bench.later(2);
+    assert_eq!(bench.file("a"), Some(&twos()[..]));
+    assert!(bench.is_all_complete());
+}
+
+#[test]
 fn a_forged_description_costs_what_comes_until_the_true_one_is_repeated() {
     let mut bench = Bench::new();
     bench.tell(0, vec![entry(1, "a", None)]);
