@@ -43,6 +43,7 @@
 //! | Status or Results without CmdID, Status without Cmd | read by their references | SyncML, both sides | `dm::encoding` |
 //! | another VerDTD or VerProto | 505 or 513 for the header | SyncML, both sides | `dm::encoding` |
 
+pub mod base64_text;
 pub mod control;
 pub mod crypto;
 pub mod dm;

@@ -13,8 +13,8 @@
 
 use std::fmt;
 
-use base64::{Engine as _, prelude::BASE64_STANDARD};
 use proto::{
+    base64_text,
     crypto::{Digest, sha256},
     dm::{
         auth::AuthKind,
@@ -196,10 +196,10 @@ impl BootstrapProposal {
         set("server_auth", account.server_auth.as_str());
         set("user", &account.user);
         set("password", &account.password);
-        set("nonce", &BASE64_STANDARD.encode(&account.nonce));
+        set("nonce", &base64_text::encode(&account.nonce));
         if let Some((password, nonce)) = &account.server {
             set("server_password", password);
-            set("server_nonce", &BASE64_STANDARD.encode(nonce));
+            set("server_nonce", &base64_text::encode(nonce));
         }
         let mut whole = Table::new();
         whole.insert("origin".to_owned(), Value::Table(origin));
@@ -287,7 +287,7 @@ fn address(found: &w7::Address) -> Option<String> {
 fn nonce(credentials: &w7::Credentials) -> Result<Vec<u8>, BootstrapError> {
     let data = credentials.data.as_deref().unwrap_or_default().trim();
     let odd = |_| BootstrapError::Unusable("a nonce is not base64");
-    BASE64_STANDARD.decode(data).map_err(odd)
+    base64_text::decode(data).map_err(odd)
 }
 
 fn cp(octets: &[u8], secrets: &SharedSecrets) -> Result<w7::Account, BootstrapError> {

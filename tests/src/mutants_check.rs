@@ -116,6 +116,13 @@ fn print(line: &Line<'_>, json: bool) -> anyhow::Result<()> {
     Ok(())
 }
 
+/// A program of tests.
+struct TestProgram {
+    executable: PathBuf,
+    /// The directory of its package, in which cargo would run it.
+    directory: PathBuf,
+}
+
 /// A copy of the sources, and what is built of it.
 struct Scratch {
     tree: PathBuf,
@@ -171,7 +178,7 @@ impl Scratch {
                 Err(reason) => bail!("{package} does not build: {reason}"),
             };
             for test in tests {
-                if self.passes(package, &built, test).await? != Some(true) {
+                if self.passes(&built, test).await? != Some(true) {
                     failing.insert(test.to_owned());
                 }
             }
@@ -196,7 +203,7 @@ impl Scratch {
             Ok(built) => built,
             Err(reason) => return Ok(Outcome::Error(format!("it does not compile: {reason}"))),
         };
-        Ok(match self.passes(&mutation.package, &built, &mutation.test).await? {
+        Ok(match self.passes(&built, &mutation.test).await? {
             Some(true) => Outcome::Missed,
             Some(false) => Outcome::Caught,
             None => Outcome::Error("there is no such test".to_owned()),
@@ -215,7 +222,11 @@ impl Scratch {
     }
 
     /// Returns the test program, or the compiler's first complaint.
-    async fn build(&self, package: &str, program: &str) -> anyhow::Result<Result<PathBuf, String>> {
+    async fn build(
+        &self,
+        package: &str,
+        program: &str,
+    ) -> anyhow::Result<Result<TestProgram, String>> {
         let cargo = std::env::var_os("CARGO").unwrap_or_else(|| OsString::from("cargo"));
         let mut build = Command::new(cargo);
         build
@@ -241,20 +252,20 @@ impl Scratch {
             .lines()
             .filter_map(|line| serde_json::from_str::<serde_json::Value>(line).ok())
             .filter(|message| message.pointer("/profile/test") == Some(&true.into()))
-            .find_map(|message| Some(PathBuf::from(message.get("executable")?.as_str()?)));
+            .find_map(|message| {
+                let manifest = Path::new(message.get("manifest_path")?.as_str()?);
+                let executable = PathBuf::from(message.get("executable")?.as_str()?);
+                Some(TestProgram { executable, directory: manifest.parent()?.to_owned() })
+            });
         executable.map(Ok).context("cargo names no test program")
     }
 
     /// Returns whether the test passes; `None` when the program does not have it.
-    async fn passes(
-        &self,
-        package: &str,
-        program: &Path,
-        test: &str,
-    ) -> anyhow::Result<Option<bool>> {
-        let mut command = Command::new(program);
+    async fn passes(&self, program: &TestProgram, test: &str) -> anyhow::Result<Option<bool>> {
+        let TestProgram { executable, directory } = program;
+        let mut command = Command::new(executable);
         command
-            .current_dir(self.tree.join(package))
+            .current_dir(directory)
             .env("RUST_BACKTRACE", "0")
             // Logs of a product without its defences are not collected.
             .env_remove(test_log::DIR_VARIABLE)
@@ -264,7 +275,7 @@ impl Scratch {
         let Ok(output) = tokio::time::timeout(TEST_LIMIT, command.output()).await else {
             return Ok(Some(false));
         };
-        let output = output.with_context(|| format!("run {}", program.display()))?;
+        let output = output.with_context(|| format!("run {}", executable.display()))?;
         let said = String::from_utf8_lossy(&output.stdout);
         if said.contains("running 0 tests") {
             return Ok(None);

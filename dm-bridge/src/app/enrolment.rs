@@ -61,10 +61,13 @@ impl OwnAccount {
     /// [`AppError::Usage`] names the text that is no name or password, [`AppError::Policy`] the URL
     /// over which a proof must not go.
     pub(super) fn check(&self, url: &str, auth: AuthKind) -> Result<(), AppError> {
-        for (what, name) in [("user name", &self.user), ("server id", &self.server_id)] {
-            let odd = |c: char| c.is_control() || c.is_whitespace() || "=&*+:\"".contains(c);
-            check_text(what, name.as_deref(), "printable, without space and = & * + : \"", odd)?;
-        }
+        // They stand before a colon (basic) and between quotes (HMAC).
+        let odd = |c: char| c.is_control() || ":\"".contains(c);
+        check_text("user name", self.user.as_deref(), "printable, without : and \"", odd)?;
+        // They stand in access control lists.
+        let odd = |c: char| c.is_control() || c.is_whitespace() || "=&*+".contains(c);
+        let expected = "printable, without space and = & * +";
+        check_text("server id", self.server_id.as_deref(), expected, odd)?;
         let passwords = [("password", &self.password), ("server password", &self.server_password)];
         for (what, password) in passwords {
             check_text(what, password.as_deref(), "no control characters", char::is_control)?;

@@ -51,10 +51,30 @@ pub fn record_result_of(
     let text = format!("{}{missing}", code.text());
     // The end of the download alone: the installation follows, and has its own result.
     let is_halfway = result.operation == Operation::Download && code.is_success();
-    record(armings, correlator, |row| match is_halfway {
+    let receipt = record(armings, correlator, |row| match is_halfway {
         true => row.record_download(format!("downloaded, the installation follows{missing}"), now),
         false => row.record_result(code.0, phase_of(code), &text, now),
-    })
+    });
+    if receipt == Receipt::Recorded && code.is_success() && !is_halfway {
+        end_successors(armings, correlator, (code, &text), now);
+    }
+    receipt
+}
+
+/// Ends the later attempts that were not begun: the device has succeeded with an attempt that was
+/// taken for failed, and must not be sent another Exec.
+fn end_successors(
+    armings: &mut [ArmingAttempt],
+    correlator: Option<&Correlator>,
+    (code, text): (ResultCode, &str),
+    now: Utc,
+) {
+    let named = armings.iter().find(|row| Some(&row.correlator) == correlator);
+    let Some((campaign, attempt)) = named.map(|row| (row.campaign, row.attempt)) else { return };
+    let later = armings.iter_mut().filter(|row| row.campaign == campaign && row.attempt > attempt);
+    for row in later.filter(|row| !row.may_run()) {
+        row.record_result(code.0, phase_of(code), &format!("{text} for attempt {attempt}"), now);
+    }
 }
 
 /// Returns the correlator of the one operation that a final alert without a correlator can be about,

@@ -221,7 +221,7 @@ impl Capabilities {
 
     /// Returns whether large objects may be sent to the device.
     pub(super) fn accepts_large_objects(&self) -> bool {
-        let is_true = |text: &String| text.trim() == "true";
+        let is_true = |text: &String| text.trim().eq_ignore_ascii_case("true");
         self.chunking_allowed && self.properties.get(&Property::LargeObjects).is_some_and(is_true)
     }
 

@@ -2,9 +2,10 @@
 
 use proto::{
     dm::{
+        alert::GenericAlert,
         code::StatusCode,
-        fumo::{OperationResult, Phase},
-        syncml::{Command, CommandId, Item, Message, ShortText},
+        fumo::{Operation, OperationResult, Phase},
+        syncml::{Alert, Command, CommandId, Item, Message, ShortText},
     },
     ids::Correlator,
 };
@@ -32,7 +33,9 @@ pub(super) fn on_dev_info(ctx: &mut Context<'_>, items: &[Item]) -> StatusCode {
         return StatusCode::NOT_ALLOWED;
     }
     let mut ids = items.iter().filter(|item| uri(item).ends_with("DevInfo/DevId"));
-    if ids.any(|item| item.data_text().map(str::trim) != Some(ctx.stored.device.id.as_str())) {
+    if ids.any(|item| {
+        item.decoded_text().as_deref().map(str::trim) != Some(ctx.stored.device.id.as_str())
+    }) {
         audit_note(ctx, "DevInfo names another device");
         return StatusCode::FORBIDDEN;
     }
@@ -118,8 +121,10 @@ pub(super) fn on_result(ctx: &mut Context<'_>, result: &OperationResult) -> Rece
         Receipt::Unmatched => format!("result {code} of no attempt, not counted"),
     };
     if receipt == Receipt::Unmatched {
+        let is_ours = is_about_object(stored, result);
         let why = match &result.correlator {
             Some(_) => "the Correlator of no operation here",
+            None if !is_ours => "no Correlator, and is about another object",
             None => "no Correlator, and may be about several operations",
         };
         let text = format!("a final alert with result {code} has {why}: not counted");
@@ -134,12 +139,46 @@ pub(super) fn on_result(ctx: &mut Context<'_>, result: &OperationResult) -> Rece
 
 /// Returns the correlator of the operation that a final alert without one counts for.
 fn adopted(stored: &DeviceContext, result: &OperationResult) -> Option<Correlator> {
-    let object = &stored.device.object;
-    let is_ours = object.origin == ObjectOrigin::Assumed
-        || result.object.as_deref().is_none_or(|uri| uri.is_empty() || object.contains(uri));
+    let is_ours = is_about_object(stored, result);
     let firmware = latest(&stored.attempts).filter(|row| is_firmware(stored, row.campaign));
     results::only_operation(&firmware.collect::<Vec<_>>()).filter(|_| is_ours)
 }
+
+/// Returns whether a final alert is about the firmware object of the device, as far as it says.
+fn is_about_object(stored: &DeviceContext, result: &OperationResult) -> bool {
+    let object = &stored.device.object;
+    object.origin == ObjectOrigin::Assumed
+        || result.object.as_deref().is_none_or(|uri| uri.is_empty() || object.contains(uri))
+}
+
+/// Notes a generic alert that is not accepted; where it should end an operation, with its attempts.
+pub(super) fn on_refused_alert(
+    ctx: &mut Context<'_>,
+    (alert, item): (&Alert, &Item),
+    code: StatusCode,
+    reason: &str,
+) {
+    let generic = GenericAlert::from_item(item).ok();
+    let kind = generic.as_ref().map_or("", |generic| generic.kind.as_str());
+    let kind = clip(kind, MAX_KIND_BYTES);
+    audit_note(ctx, format!("alert of type {kind:?} answered {code}: {reason}"));
+    if generic.as_ref().and_then(Operation::of_alert).is_none() {
+        return;
+    }
+    let is_named = |row: &&ArmingAttempt| {
+        alert.correlator.as_ref().is_none_or(|correlator| row.correlator == *correlator)
+    };
+    let running = running_firmware(ctx.stored).filter(is_named);
+    let campaigns: Vec<_> = running.map(|row| row.campaign).collect();
+    for campaign in campaigns {
+        update_latest(ctx, campaign, |row| {
+            row.postpone(format!("a final alert was not accepted: {reason}"));
+        });
+    }
+}
+
+/// Octets of the type of an alert in a note.
+const MAX_KIND_BYTES: usize = 128;
 
 fn running_firmware(stored: &DeviceContext) -> impl Iterator<Item = &ArmingAttempt> {
     latest(&stored.attempts)

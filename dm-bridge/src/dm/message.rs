@@ -372,28 +372,32 @@ pub(super) struct InboundObjects {
 }
 
 impl InboundObjects {
-    /// Returns the complete items, or the status code of a chunk.
+    /// Returns the complete items of a command with its meta, or the status code of a chunk.
     pub(super) fn complete<'i>(
         &mut self,
         verb: Verb,
-        items: &'i [Item],
+        (meta, items): (Option<&Meta>, &'i [Item]),
         limit: u64,
     ) -> Result<Cow<'i, [Item]>, StatusCode> {
         let is_whole = |item: &Item| {
             let length = item.data.as_ref().map_or(0, Data::len);
             !item.more_data && u64::try_from(length).is_ok_and(|length| length <= limit)
         };
+        let described = || items.iter().map(|item| item.described_by(meta));
         if self.open.is_none() && items.iter().all(is_whole) {
-            return Ok(Cow::Borrowed(items));
+            return Ok(match meta {
+                Some(_) => described().map(Cow::into_owned).collect(),
+                None => Cow::Borrowed(items),
+            });
         }
         let mut open = self.open.take().unwrap_or_default();
-        let complete = items.iter().map(|item| {
-            self.aborted.extend(open.interrupted_by(verb, Some(item)));
+        let complete = described().map(|item| {
+            self.aborted.extend(open.interrupted_by(verb, Some(&item)));
             self.chunk_in_message |= item.more_data;
-            open.push(verb, item, limit)
+            open.push(verb, &item, limit)
         });
         let complete = complete.collect::<Result<_, _>>().map(Cow::Owned);
-        self.open = open.is_open().then_some(open);
+        self.open = (!open.is_idle()).then_some(open);
         complete
     }
 
@@ -414,7 +418,28 @@ impl InboundObjects {
 
 #[cfg(test)]
 mod tests {
+    use proto::dm::code::Format;
+
     use super::*;
+
+    #[test]
+    fn the_meta_of_a_command_holds_for_its_chunks() {
+        let chunk = |data: &str, more_data| Item {
+            source: Some(Location::new("./x")),
+            data: Some(data.into()),
+            more_data,
+            ..Item::default()
+        };
+        let meta = Meta { size: Some(4), ..Meta::format(Format::B64) };
+        let mut inbound = InboundObjects::default();
+        let mut complete = |items: &[Item]| {
+            let items = inbound.complete(Verb::Results, (Some(&meta), items), 100);
+            items.map(|items| items[0].decoded_text().unwrap().into_owned())
+        };
+        assert_eq!(complete(&[chunk("Mi", true)]), Err(StatusCode::CHUNK_ACCEPTED));
+        assert_eq!(complete(&[chunk("4w", false)]), Ok("2.0".to_owned()));
+        assert_eq!(complete(&[chunk("Mi4w", false)]), Ok("2.0".to_owned()));
+    }
 
     // test: oma-002 4 (the time in the reply address)
     #[test]

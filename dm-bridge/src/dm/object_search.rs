@@ -8,6 +8,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use proto::dm::{
+    code::StatusCode,
     nodes::{device, fumo, scomo},
     uri::NodeUri,
 };
@@ -40,6 +41,10 @@ pub(super) struct ObjectSearch {
     next_level: usize,
     /// Values by the URI of their Get.
     values: BTreeMap<String, String>,
+    /// First status that refused the names of the nodes below a node.
+    refused: Option<(NodeUri, StatusCode)>,
+    /// Set when a limit left nodes out.
+    is_cut: bool,
     is_over: bool,
 }
 
@@ -84,6 +89,30 @@ impl ObjectSearch {
         SearchStep::Send(commands)
     }
 
+    /// Records a node whose nodes cannot be listed; one that is not there hides nothing.
+    pub(super) fn on_status(&mut self, planned: &PlannedCommand, code: StatusCode) {
+        let Request::Get(uri) = planned.request() else { return };
+        let hides = !code.is_success() && code != StatusCode::NOT_FOUND;
+        if let Ok(node) = uri.parse::<NodeUri>()
+            && hides
+        {
+            self.refused.get_or_insert((node, code));
+        }
+    }
+
+    /// Returns the reason for which a search that is over has found nothing.
+    pub(super) fn why_nothing(&self) -> String {
+        match &self.refused {
+            _ if self.is_cut => format!(
+                "none in the {MAX_NODES} nodes and {MAX_LEVELS} levels of its tree that were read"
+            ),
+            Some((node, code)) => {
+                format!("none in the part of its tree that may be read: {node} answered {code}")
+            }
+            None => "none found in its tree".to_owned(),
+        }
+    }
+
     /// Stores a value, or the names of the nodes below a node.
     pub(super) fn on_value(&mut self, uri: &str, text: String) {
         self.values.insert(uri.to_owned(), text);
@@ -99,11 +128,17 @@ impl ObjectSearch {
                 let hints = std::mem::take(&mut self.hints);
                 hints.into_iter().chain([NodeUri::root()]).chain(usual).collect()
             }
-            1..=MAX_LEVELS => self.level.iter().flat_map(|node| self.nodes_below(node)).collect(),
-            _ => Vec::new(),
+            _ => self.level.iter().flat_map(|node| self.nodes_below(node)).collect(),
         };
-        let room = MAX_NODES.saturating_sub(self.asked.len());
-        nodes.into_iter().filter(|node| self.asked.insert(node.clone())).take(room).collect()
+        let room = match level {
+            0..=MAX_LEVELS => MAX_NODES.saturating_sub(self.asked.len()),
+            _ => 0,
+        };
+        let asked = &mut self.asked;
+        let mut unknown = nodes.into_iter().filter(|node| asked.insert(node.clone()));
+        let taken = unknown.by_ref().take(room).collect();
+        self.is_cut |= unknown.next().is_some();
+        taken
     }
 
     fn names<'n>(&'n self, node: &NodeUri) -> impl Iterator<Item = &'n str> {
@@ -213,6 +248,40 @@ mod tests {
             odd.add_hint(hint);
         }
         assert_eq!(search(odd, &tree).0.as_deref(), Some("./FUMO"));
+    }
+
+    #[test]
+    fn a_search_that_was_not_allowed_or_not_whole_says_so() {
+        let answered = |code| {
+            let mut search = ObjectSearch::default();
+            while let SearchStep::Send(commands) = search.next() {
+                commands.iter().for_each(|command| search.on_status(command, code));
+            }
+            search.why_nothing()
+        };
+        assert_eq!(answered(StatusCode::NOT_FOUND), "none found in its tree");
+        assert_eq!(
+            answered(StatusCode::PERMISSION_DENIED),
+            "none in the part of its tree that may be read: . answered 425"
+        );
+        let within = |levels: usize, width: usize| {
+            let mut search = ObjectSearch::default();
+            while let SearchStep::Send(commands) = search.next() {
+                for command in commands {
+                    let Request::Get(uri) = command.request() else { panic!() };
+                    if uri.matches('/').count() < levels {
+                        let names: Vec<_> = (0..width).map(|name| format!("n{name}")).collect();
+                        search.on_value(uri, names.join("/"));
+                    }
+                }
+            }
+            search.why_nothing()
+        };
+        let cut = "none in the 64 nodes and 4 levels of its tree that were read";
+        assert_eq!(within(1, 50), "none found in its tree");
+        assert_eq!(within(1, 61), cut);
+        assert_eq!(within(4, 1), "none found in its tree");
+        assert_eq!(within(5, 1), cut);
     }
 
     #[test]

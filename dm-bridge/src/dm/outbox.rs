@@ -349,8 +349,10 @@ pub(super) struct Outbox {
     max_object: Option<u64>,
     /// Large object that is being sent.
     object: Option<OutboundObject>,
-    /// Set while our package is open because a chunk was sent.
+    /// Set while our package is open because a chunk was sent, or a command deferred.
     package_open: bool,
+    /// Set when the last message had no room for a command beside its statuses.
+    is_deferred: bool,
 }
 
 /// A command that was sent.
@@ -397,6 +399,7 @@ impl Outbox {
             max_object: None,
             object: None,
             package_open: false,
+            is_deferred: false,
         }
     }
 
@@ -412,12 +415,18 @@ impl Outbox {
     }
 
     /// Returns the reason for which a command cannot be sent at all.
-    pub(super) fn why_too_large(&self, planned: &PlannedCommand, encoding: Encoding) -> String {
+    pub(super) fn why_too_large(
+        &self,
+        planned: &PlannedCommand,
+        encoding: Encoding,
+        may_split: bool,
+    ) -> String {
         match self.max_object.map(|limit| (planned.object_size(encoding), limit)) {
             Some((size, limit)) if size > limit => {
                 format!("an object of {size} octets exceeds MaxObjSize {limit} of the device")
             }
-            Some(_) | None => self.why_no_room(),
+            Some(_) | None if may_split || planned.object_size(encoding) == 0 => self.why_no_room(),
+            Some(_) | None => format!("{}, and LrgObj is not true", self.why_no_room()),
         }
     }
 
@@ -487,7 +496,8 @@ impl Outbox {
         let key = (status.message_ref, status.command_ref);
         if let Some(object) = self.object.as_mut().filter(|object| object.awaiting == Some(key)) {
             object.awaiting = None;
-            if status.code == StatusCode::CHUNK_ACCEPTED {
+            // Some clients answer a chunk with 200: the object is written with its last one.
+            if status.code.is_success() {
                 return None;
             }
             return self.abort_object().map(|planned| (planned, status.code));
@@ -581,6 +591,7 @@ impl Outbox {
                 return self.too_large(planned, is_first);
             }
             is_first = false;
+            self.is_deferred = false;
             for (id, entry) in entries {
                 self.awaiting_status.insert((message, id));
                 self.sent.insert((message, id), entry);
@@ -599,6 +610,24 @@ impl Outbox {
             Some(kind) => Packed::GroupTooLarge(kind),
             None => Packed::TooLarge(planned),
         }
+    }
+
+    /// Leaves a command to the next message, which has fewer statuses, and the package open; returns
+    /// whether that is of use: it was not tried with this command, and no limit of objects forbids it.
+    pub(super) fn defer(
+        &mut self,
+        planned: PlannedCommand,
+        reply: &mut MessageBuilder<'_>,
+        encoding: Encoding,
+    ) -> bool {
+        let tried = std::mem::replace(&mut self.is_deferred, true);
+        if tried || self.exceeds_object_limit(&planned, encoding) {
+            return false;
+        }
+        self.queue.push_front(planned);
+        reply.leave_open();
+        self.package_open = true;
+        true
     }
 
     /// Starts to send a write in chunks; returns whether its object is within the device's limit.

@@ -23,6 +23,7 @@ use proto::{
         },
     },
     ids::CampaignId,
+    wire::WireError,
 };
 
 use super::{
@@ -41,7 +42,7 @@ use super::{
     },
     proof::verify,
     server_auth::{self, ServerAuth},
-    tasks::{SessionTasks, Step},
+    tasks::{ArmingTask, SessionTasks, Step},
     update_request,
 };
 use crate::{
@@ -183,7 +184,9 @@ impl DmSession {
         inbound: InboundMessage<'_>,
         challenge: Option<Challenge>,
     ) -> Message {
-        let (message, encoding) = (inbound.message, inbound.encoding());
+        let (message, encoding) =
+            (inbound.message.in_reply_to(self.last_reply), inbound.encoding());
+        let message = &*message;
         self.last_message = message.header.message_id;
         self.messages += 1;
         self.outbox.adopt_limits(message.header.meta.as_ref(), self.limits);
@@ -247,7 +250,8 @@ impl DmSession {
                     continue;
                 }
                 Command::Results(results) => {
-                    match self.inbound.complete(Verb::Results, &results.items, limit) {
+                    let meta = results.meta.as_ref();
+                    match self.inbound.complete(Verb::Results, (meta, &results.items), limit) {
                         Ok(items) => {
                             self.on_results(ctx, results, &items);
                             continue;
@@ -256,13 +260,14 @@ impl DmSession {
                     }
                 }
                 Command::Alert(alert) => {
-                    match self.inbound.complete(Verb::Alert, &alert.items, limit) {
+                    match self.inbound.complete(Verb::Alert, (None, &alert.items), limit) {
                         Ok(items) => self.on_alert(ctx, alert, &items),
                         Err(code) => code,
                     }
                 }
                 Command::Replace(manage) => {
-                    match self.inbound.complete(Verb::Replace, &manage.items, limit) {
+                    let meta = manage.meta.as_ref();
+                    match self.inbound.complete(Verb::Replace, (meta, &manage.items), limit) {
                         Ok(items) => incoming::on_dev_info(ctx, &items),
                         Err(code) => code,
                     }
@@ -329,8 +334,7 @@ impl DmSession {
                 let components = &mut ctx.stored.device.components;
                 inventory::on_operation_status(components, correlator, code, ctx.now);
             }
-            // Only its values count.
-            Purpose::FindObject => {}
+            Purpose::FindObject => self.tasks.search().on_status(planned, code),
             Purpose::Write(need, name) => {
                 self.capabilities.on_write_refused(planned, code);
                 if let Stage::Arming(sequence) = &mut self.stage {
@@ -399,7 +403,8 @@ impl DmSession {
     fn on_results(&mut self, ctx: &mut Context<'_>, results: &Results, items: &[Item]) {
         let message_ref = results.message_ref.unwrap_or(self.last_reply);
         let Some(planned) = self.outbox.sent(message_ref, results.command_ref) else { return };
-        let Some(text) = items.first().and_then(Item::data_text) else { return };
+        let Some(text) = items.first().and_then(Item::decoded_text) else { return };
+        let text = &*text;
         if let (Purpose::Inventory, Request::Get(uri)) = (planned.purpose(), planned.request()) {
             return self.tasks.inventory().on_value(uri, clip(text, MAX_LIST_BYTES));
         }
@@ -453,7 +458,13 @@ impl DmSession {
     ) -> StatusCode {
         let mut code = StatusCode::INCOMPLETE;
         for item in items {
-            code = self.on_alert_item(ctx, alert, item);
+            code = match self.on_alert_item(ctx, alert, item) {
+                Ok(code) => code,
+                Err(AlertRefusal { code, reason }) => {
+                    incoming::on_refused_alert(ctx, (alert, item), code, &reason);
+                    code
+                }
+            };
             if !code.is_success() {
                 return code;
             }
@@ -462,19 +473,20 @@ impl DmSession {
     }
 
     // spec: oma-dm 4 (generic alert)
-    fn on_alert_item(&mut self, ctx: &mut Context<'_>, alert: &Alert, item: &Item) -> StatusCode {
-        let Ok(generic) = GenericAlert::from_item(item) else { return StatusCode::INCOMPLETE };
+    fn on_alert_item(
+        &mut self,
+        ctx: &mut Context<'_>,
+        alert: &Alert,
+        item: &Item,
+    ) -> Result<StatusCode, AlertRefusal> {
+        let generic = GenericAlert::from_item(item)?;
         let correlator = alert.correlator.as_ref();
-        match scomo::OperationResult::from_item(item, correlator) {
-            Ok(Some(result)) => {
-                let receipt = inventory::on_component_result(ctx, &result);
-                return self.on_result(receipt);
-            }
-            Ok(None) => {}
-            Err(_) => return StatusCode::INCOMPLETE,
+        if let Some(result) = scomo::OperationResult::from_item(item, correlator)? {
+            let receipt = inventory::on_component_result(ctx, &result);
+            return Ok(self.on_result(receipt));
         }
-        match OperationResult::from_alert(&generic, correlator) {
-            Ok(Some(result)) => {
+        Ok(match OperationResult::from_alert(&generic, correlator)? {
+            Some(result) => {
                 self.tasks.search().add_hint(generic.source.as_deref().unwrap_or_default());
                 let receipt = incoming::on_result(ctx, &result);
                 let code = self.on_result(receipt);
@@ -484,7 +496,7 @@ impl DmSession {
                 }
                 code
             }
-            Ok(None) => match UpdateRequest::from_alert(&generic) {
+            None => match UpdateRequest::from_alert(&generic) {
                 Some(request) => {
                     let named = request.object.as_deref().unwrap_or_default();
                     self.tasks.search().add_hint(named);
@@ -494,10 +506,12 @@ impl DmSession {
                     self.resume();
                     code
                 }
-                None => StatusCode::UNSUPPORTED_FORMAT,
+                None => {
+                    let (code, reason) = (StatusCode::UNSUPPORTED_FORMAT, "its type is unknown");
+                    return Err(AlertRefusal { code, reason: reason.to_owned() });
+                }
             },
-            Err(_) => StatusCode::INCOMPLETE,
-        }
+        })
     }
 
     fn on_result(&mut self, receipt: Receipt) -> StatusCode {
@@ -570,12 +584,11 @@ impl DmSession {
                 }
                 Packed::GroupTooLarge(kind) => self.regroup(ctx, kind),
                 Packed::TooLarge(planned) => {
-                    let reason = self.outbox.why_too_large(&planned, encoding);
-                    if self.capabilities.accepts_large_objects()
-                        && self.outbox.start_object(planned, encoding)
-                    {
+                    let may_split = self.capabilities.accepts_large_objects();
+                    let reason = self.outbox.why_too_large(&planned, encoding, may_split);
+                    if may_split && self.outbox.start_object(planned.clone(), encoding) {
                         self.send_chunk(ctx, reply, encoding);
-                    } else {
+                    } else if !self.outbox.defer(planned, reply, encoding) {
                         self.abort_oversized(ctx, reason);
                     }
                     return;
@@ -646,11 +659,18 @@ impl DmSession {
     /// Ends the session: a command exceeds the sizes that the device accepts.
     fn abort_oversized(&mut self, ctx: &mut Context<'_>, reason: String) {
         audit_note(ctx, &*reason);
-        if let Stage::Arming(sequence) = &self.stage {
+        let campaign = match &self.stage {
+            Stage::Arming(sequence) => Some(sequence.campaign()),
+            // No command of the one that is next gets through either.
+            Stage::Query | Stage::Schedule | Stage::Exec | Stage::Done => {
+                self.tasks.next_arming(ctx).map(ArmingTask::campaign)
+            }
+        };
+        if let Some(id) = campaign {
             // The next session uses the next delivery method, if there is one.
-            let campaign = campaign_of(ctx.stored, sequence.campaign()).cloned();
+            let campaign = campaign_of(ctx.stored, id).cloned();
             let next = |method| campaign.as_ref().and_then(|campaign| campaign.next_method(method));
-            let (mut is_last, id) = (false, sequence.campaign());
+            let mut is_last = false;
             update_latest(ctx, id, |row| {
                 is_last = next(row.delivery_method).is_none();
                 if !is_last {
@@ -663,6 +683,19 @@ impl DmSession {
             }
         }
         self.end();
+    }
+}
+
+/// An item of a generic alert that is not accepted.
+#[derive(Debug)]
+struct AlertRefusal {
+    code: StatusCode,
+    reason: String,
+}
+
+impl From<WireError> for AlertRefusal {
+    fn from(error: WireError) -> Self {
+        Self { code: StatusCode::INCOMPLETE, reason: error.to_string() }
     }
 }
 

@@ -70,6 +70,15 @@ pub(super) enum ArmingTask {
     Disarm(CampaignId),
 }
 
+impl ArmingTask {
+    /// Returns its campaign.
+    pub(super) const fn campaign(self) -> CampaignId {
+        match self {
+            Self::Arm(campaign) | Self::Disarm(campaign) => campaign,
+        }
+    }
+}
+
 impl SessionTasks {
     /// Returns the next task, by priority: policy, suspension, components, arming.
     pub(super) fn next(&mut self, ctx: &mut Context<'_>, capabilities: &mut Capabilities) -> Step {
@@ -97,7 +106,9 @@ impl SessionTasks {
                 Some(ArmingTask::Arm(campaign)) => {
                     // One attempt per session, whatever its outcome.
                     self.attempted.insert(campaign);
-                    if let Some(reason) = missing_object(ctx.stored, capabilities, campaign) {
+                    if let Some(reason) =
+                        missing_object(ctx.stored, capabilities, &self.search, campaign)
+                    {
                         update_latest(ctx, campaign, |row| row.end_without_object(reason));
                         continue;
                     }
@@ -266,6 +277,7 @@ fn fall_back(ctx: &mut Context<'_>) -> Vec<CampaignId> {
 fn missing_object(
     stored: &DeviceContext,
     capabilities: &Capabilities,
+    search: &ObjectSearch,
     campaign: CampaignId,
 ) -> Option<String> {
     let ObjectStatus::Missing(code) = capabilities.object_status() else { return None };
@@ -277,7 +289,8 @@ fn missing_object(
             format!("the device has no firmware object at {uri}, which the operator has set")
         }
         ObjectOrigin::Assumed | ObjectOrigin::Learnt => {
-            format!("the device has no firmware object: none at {uri}, none found in its tree")
+            let found = search.why_nothing();
+            format!("the device has no firmware object: none at {uri}, {found}")
         }
     })
 }

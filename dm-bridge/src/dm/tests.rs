@@ -47,6 +47,7 @@ mod odd_parts;
 mod policy;
 mod quirks;
 mod reasons;
+mod tolerances;
 mod unicast;
 mod update_requests;
 
@@ -461,8 +462,11 @@ fn a_device_with_tiny_messages_does_not_busy_the_server() {
     let mut context = device_context();
     let mut device = ScriptedDevice { limit: 300, ..scripted() };
     let replies = device.run(&mut context);
-    assert_eq!(replies.len(), 1);
-    assert_eq!(latest(&context).phase, ArmingPhase::Pending);
+    assert_eq!(replies.len(), 2);
+    let row = latest(&context);
+    assert_eq!((row.phase, row.attempt), (ArmingPhase::Pending, 2));
+    let reason = "attempt 1: a command does not fit into 300 octets";
+    assert_eq!(row.reason.as_deref(), Some(reason));
 }
 
 #[test]

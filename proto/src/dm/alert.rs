@@ -41,8 +41,14 @@ impl GenericAlert {
             kind: kind.to_owned(),
             format: meta.format,
             mark: meta.mark.and_then(|mark| mark.trim().parse().ok()).unwrap_or_default(),
-            data: item.data_text().unwrap_or_default().to_owned(),
+            data: item.decoded_text().unwrap_or_default().into_owned(),
         })
+    }
+
+    /// Returns whether the alert is of a type, in whatever case a client writes it.
+    #[must_use]
+    pub fn is_of(&self, kind: &str) -> bool {
+        self.kind.eq_ignore_ascii_case(kind)
     }
 
     /// Returns the item, with the bare type that field servers of FUMO expect.
@@ -64,7 +70,11 @@ impl GenericAlert {
 
 fn bare_type(text: &str) -> &str {
     let text = text.trim();
-    TYPE_PREFIXES.iter().find_map(|prefix| text.strip_prefix(prefix)).unwrap_or(text).trim()
+    let after = |prefix: &&str| {
+        let (head, tail) = text.split_at_checked(prefix.len())?;
+        head.eq_ignore_ascii_case(prefix).then_some(tail)
+    };
+    TYPE_PREFIXES.iter().find_map(after).unwrap_or(text).trim()
 }
 
 crate::words! {
@@ -116,9 +126,11 @@ mod tests {
             "Reversed-Domain-Name: org.example.thing",
             "Reversed-Domain-Name:org.example.thing",
             " Content-Type: org.example.thing ",
+            "reversed-domain-name:org.example.thing",
         ] {
             let read = GenericAlert::from_item(&alert(written).to_item()).unwrap();
             assert_eq!(read.kind, "org.example.thing", "{written}");
+            assert!(read.is_of("ORG.example.Thing") && !read.is_of("org.example"), "{written}");
         }
     }
 

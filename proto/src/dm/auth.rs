@@ -8,12 +8,11 @@
 
 use std::fmt;
 
-use base64::{Engine as _, prelude::BASE64_STANDARD};
 use md5::{Digest as _, Md5};
 use zeroize::Zeroize as _;
 
 use super::{code::Format, meta::Meta};
-use crate::{crypto::equal_in_constant_time, wire::WireError};
+use crate::{base64_text, crypto::equal_in_constant_time, wire::WireError};
 
 mod mac;
 
@@ -150,8 +149,8 @@ impl Secret {
     #[must_use]
     pub fn digest(&self, nonce: &[u8]) -> String {
         // spec: oma-dm 5 (auth-md5)
-        let secret = BASE64_STANDARD.encode(self.hash);
-        BASE64_STANDARD.encode(md5(&[secret.as_bytes(), b":", nonce]))
+        let secret = base64_text::encode(self.hash);
+        base64_text::encode(md5(&[secret.as_bytes(), b":", nonce]))
     }
 
     /// Returns the credential of the type auth-md5 for a nonce.
@@ -178,7 +177,7 @@ impl Secret {
     /// constant time.
     #[must_use]
     pub fn proves_basic(&self, credential: &Credential) -> bool {
-        let decoded = BASE64_STANDARD.decode(credential.data.trim()).unwrap_or_default();
+        let decoded = base64_text::decode(&credential.data).unwrap_or_default();
         // The secret is the hash of just these octets.
         credential.kind() == Some(AuthKind::Basic)
             && equal_in_constant_time(&md5(&[&decoded]), &self.hash)
@@ -202,9 +201,9 @@ impl Secret {
     // spec: oma-dm 5.1 (auth-MAC)
     #[must_use]
     pub fn mac(&self, nonce: &[u8], body: &[u8]) -> String {
-        let (secret, body) = (BASE64_STANDARD.encode(self.octets()), md5(&[body]));
-        let body = BASE64_STANDARD.encode(body);
-        BASE64_STANDARD.encode(md5(&[secret.as_bytes(), b":", nonce, b":", body.as_bytes()]))
+        let (secret, body) = (base64_text::encode(self.octets()), md5(&[body]));
+        let body = base64_text::encode(body);
+        base64_text::encode(md5(&[secret.as_bytes(), b":", nonce, b":", body.as_bytes()]))
     }
 
     /// Returns whether a header proves this secret over a message, in constant time.
@@ -244,7 +243,7 @@ impl Credential {
     #[must_use]
     pub fn basic(user: &str, password: &str) -> Self {
         let meta = auth_meta(AuthKind::Basic, None);
-        Self { meta, data: BASE64_STANDARD.encode(format!("{user}:{password}")) }
+        Self { meta, data: base64_text::encode(format!("{user}:{password}")) }
     }
 
     /// Returns the kind of the proof, if it is a supported one.
@@ -273,7 +272,7 @@ impl Challenge {
     /// one.
     #[must_use]
     pub fn new(kind: AuthKind, nonce: &[u8]) -> Self {
-        let nonce = kind.has_nonce().then(|| BASE64_STANDARD.encode(nonce));
+        let nonce = kind.has_nonce().then(|| base64_text::encode(nonce));
         Self { meta: auth_meta(kind, nonce) }
     }
 
@@ -290,8 +289,7 @@ impl Challenge {
     /// [`WireError`] when it is absent, no base64, empty or longer than [`MAX_NONCE_LENGTH`].
     pub fn nonce(&self) -> Result<Vec<u8>, WireError> {
         let text = self.meta.next_nonce.as_deref().unwrap_or_default();
-        let nonce = BASE64_STANDARD
-            .decode(text)
+        let nonce = base64_text::decode(text)
             .map_err(|_| WireError::invalid("NextNonce", "no base64", "base64 text"))?;
         if (1..=MAX_NONCE_LENGTH).contains(&nonce.len()) {
             Ok(nonce)
@@ -300,11 +298,6 @@ impl Challenge {
             Err(WireError::invalid("NextNonce", length, "1 to 64 octets"))
         }
     }
-}
-
-/// Returns octets as base64 text.
-pub(super) fn base64(octets: &[u8]) -> String {
-    BASE64_STANDARD.encode(octets)
 }
 
 fn auth_meta(kind: AuthKind, next_nonce: Option<String>) -> Meta {
@@ -329,7 +322,7 @@ mod tests {
     #[test]
     fn the_digest_of_the_specification_comes_out() {
         let secret = Secret::new("Bruce2", "OhBehave");
-        assert_eq!(BASE64_STANDARD.encode(secret.octets()), "PtEdr8lBQ45IbT1bZIkrOQ==");
+        assert_eq!(base64_text::encode(secret.octets()), "PtEdr8lBQ45IbT1bZIkrOQ==");
         assert_eq!(secret.digest(b"Nonce"), "Zz6EivR3yeaaENcRN6lpAQ==");
     }
 

@@ -53,10 +53,10 @@ impl Operation {
         }
     }
 
-    /// Returns the operation whose final alert has this type.
+    /// Returns the operation whose final alert this is.
     #[must_use]
-    pub fn from_alert_type(kind: &str) -> Option<Self> {
-        Self::ALL.into_iter().find(|operation| operation.alert_type() == kind)
+    pub fn of_alert(alert: &GenericAlert) -> Option<Self> {
+        Self::ALL.into_iter().find(|operation| alert.is_of(operation.alert_type()))
     }
 }
 
@@ -103,14 +103,21 @@ impl OperationResult {
         alert: &GenericAlert,
         correlator: Option<&Correlator>,
     ) -> Result<Option<Self>, WireError> {
-        let Some(operation) = Operation::from_alert_type(&alert.kind) else { return Ok(None) };
+        let Some(operation) = Operation::of_alert(alert) else { return Ok(None) };
         Ok(Some(Self {
             object: alert.source.clone(),
             operation,
-            result: alert.data.parse()?,
+            result: code_of(&alert.data).parse()?,
             correlator: correlator.cloned(),
         }))
     }
+}
+
+/// Returns the result code in the data of a final alert; some clients write its text after it, as in
+/// the notification of a download.
+fn code_of(data: &str) -> &str {
+    let described = data.trim().split_once(char::is_whitespace);
+    described.filter(|(_, text)| text.starts_with(char::is_alphabetic)).map_or(data, |it| it.0)
 }
 
 /// The number in the `State` node.
@@ -258,7 +265,10 @@ impl Phase {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::dm::alert::Mark;
+    use crate::dm::{
+        alert::Mark,
+        syncml::{Item, Meta},
+    };
 
     fn result() -> OperationResult {
         OperationResult {
@@ -329,7 +339,15 @@ mod tests {
     #[test]
     fn every_operation_reads_back_from_its_alert_and_every_state_from_its_number() {
         for operation in Operation::ALL {
-            assert_eq!(Operation::from_alert_type(operation.alert_type()), Some(operation));
+            let kind = operation.alert_type().to_uppercase();
+            let item = Item {
+                meta: Some(Meta { kind: Some(kind), ..Meta::default() }),
+                ..Item::default()
+            };
+            assert_eq!(
+                Operation::of_alert(&GenericAlert::from_item(&item).unwrap()),
+                Some(operation)
+            );
         }
         for state in State::ALL {
             assert_eq!(State::try_from(state.number()), Ok(state));

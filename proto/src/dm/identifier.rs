@@ -138,6 +138,9 @@ macro_rules! identifiers {
 identifiers! { MessageId CommandId }
 
 impl MessageId {
+    /// The reference of a Status that names no message.
+    pub const ABSENT: Self = Self(Identifier::ABSENT);
+
     /// Returns whether a message with this identifier may follow one with another: numbers rise,
     /// texts differ.
     #[must_use]

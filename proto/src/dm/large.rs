@@ -32,6 +32,32 @@ pub fn object_size(item: &Item, encoding: Encoding) -> u64 {
 #[derive(Debug, Clone, Default)]
 pub struct Reassembler {
     open: Option<Open>,
+    /// An object of which a chunk was rejected and more may follow.
+    rejected: Option<Rejected>,
+}
+
+#[derive(Debug, Clone)]
+struct Rejected {
+    verb: Verb,
+    /// Its addresses.
+    item: Item,
+    code: StatusCode,
+}
+
+impl Rejected {
+    fn new(verb: Verb, item: &Item, code: StatusCode) -> Self {
+        Self { verb, item: addresses_of(item), code }
+    }
+
+    /// Returns whether an item is a further chunk: an object that is sent anew in chunks has a size.
+    fn is_continued_by(&self, verb: Verb, item: &Item) -> bool {
+        let begins = item.more_data && item.meta.as_ref().is_some_and(|meta| meta.size.is_some());
+        self.verb == verb && self.item == addresses_of(item) && !begins
+    }
+}
+
+fn addresses_of(item: &Item) -> Item {
+    Item { target: item.target.clone(), source: item.source.clone(), ..Item::default() }
 }
 
 #[derive(Debug, Clone)]
@@ -51,6 +77,12 @@ impl Reassembler {
         self.open.is_some()
     }
 
+    /// Returns whether no further chunk is awaited, of an object or of a rejected one.
+    #[must_use]
+    pub const fn is_idle(&self) -> bool {
+        self.open.is_none() && self.rejected.is_none()
+    }
+
     /// Drops an object whose end is not `item`; returns its item, whose addresses go into an
     /// Alert 1225. Call it before [`Self::push`], and with `None` when a message ends in which no
     /// chunk arrived.
@@ -63,19 +95,39 @@ impl Reassembler {
                     && open.first.source_uri() == item.source_uri()
             })
         };
+        self.rejected
+            .take_if(|rejected| !item.is_some_and(|item| rejected.is_continued_by(verb, item)));
         let lost = self.open.take_if(|open| !goes_on(open))?;
-        Some(Item { target: lost.first.target, source: lost.first.source, ..Item::default() })
+        Some(addresses_of(&lost.first))
     }
 
     /// Adds an item or a chunk of one; returns the item when it is complete. An object of more than
     /// `limit` octets is rejected: by the size that its first chunk announces, or, in one piece, by
-    /// its own.
+    /// its own. The chunks after a rejected one are rejected with it: the last one is no value.
     ///
     /// # Errors
     ///
     /// The status of the item instead: 213 for a stored chunk.
     // spec: oma-dm 2.1 (chunks, their size, and its mismatch)
     pub fn push(&mut self, verb: Verb, item: &Item, limit: u64) -> Result<Item, StatusCode> {
+        if let Some(rejected) = self.rejected.take()
+            && rejected.is_continued_by(verb, item)
+        {
+            let code = rejected.code;
+            self.rejected = item.more_data.then_some(rejected);
+            return Err(code);
+        }
+        let pushed = self.join(verb, item, limit);
+        if let Err(code) = pushed
+            && item.more_data
+            && self.open.is_none()
+        {
+            self.rejected = Some(Rejected::new(verb, item, code));
+        }
+        pushed
+    }
+
+    fn join(&mut self, verb: Verb, item: &Item, limit: u64) -> Result<Item, StatusCode> {
         let Some(mut open) = self.open.take() else { return self.begin(verb, item, limit) };
         if let Some(data) = &item.data {
             append(&mut open.data, data);
@@ -182,7 +234,7 @@ impl Chunker {
             (Some(Data::Octets(octets)), Encoding::Xml) => {
                 let meta = item.meta.unwrap_or_default();
                 let meta = Some(Meta { format: Some(Format::B64), ..meta });
-                (meta, Data::Text(crate::dm::auth::base64(&octets)))
+                (meta, Data::Text(crate::base64_text::encode(&octets)))
             }
             (Some(data), Encoding::Xml | Encoding::Wbxml) => (item.meta, data),
             (None, _) => (item.meta, Data::Text(String::new())),
@@ -270,6 +322,41 @@ mod tests {
 
     fn push(reassembler: &mut Reassembler, item: &Item) -> Result<Item, StatusCode> {
         reassembler.push(Verb::Replace, item, 10)
+    }
+
+    // test: oma-dm 2.1
+    #[test]
+    fn the_last_chunk_after_a_rejected_one_is_no_value() {
+        let chunk = |size: Option<u64>, data: &str, more_data| Item {
+            meta: Some(Meta { size, ..Meta::format(Format::Chr) }),
+            data: Some(data.into()),
+            more_data,
+            ..Item::target("./a")
+        };
+        for (first, code) in [
+            (chunk(None, "abc", true), StatusCode::SIZE_REQUIRED),
+            (chunk(Some(2), "abc", true), StatusCode::SIZE_MISMATCH),
+            (chunk(Some(999), "abc", true), StatusCode::TOO_LARGE),
+        ] {
+            let mut objects = Reassembler::default();
+            let mut push = |verb, item: &Item| {
+                assert_eq!(objects.interrupted_by(verb, Some(item)), None);
+                objects.push(verb, item, 100)
+            };
+            assert_eq!(push(Verb::Replace, &first), Err(code));
+            assert_eq!(push(Verb::Replace, &chunk(None, "def", true)), Err(code));
+            assert_eq!(push(Verb::Replace, &chunk(None, "ghi", false)), Err(code));
+            let whole = chunk(None, "xyz", false);
+            assert_eq!(push(Verb::Replace, &whole), Ok(whole.clone()));
+            assert_eq!(push(Verb::Replace, &first), Err(code));
+            let again = chunk(Some(6), "abc", true);
+            assert_eq!(push(Verb::Replace, &again), Err(StatusCode::CHUNK_ACCEPTED));
+            let joined = push(Verb::Replace, &chunk(None, "def", false)).unwrap();
+            assert_eq!(joined.data_text(), Some("abcdef"));
+            assert_eq!(push(Verb::Replace, &first), Err(code));
+            assert_eq!(push(Verb::Add, &whole), Ok(whole.clone()), "another command");
+            assert!(objects.is_idle());
+        }
     }
 
     // test: oma-dm 2.1

@@ -134,7 +134,7 @@ impl OperationResult {
         correlator: Option<&Correlator>,
     ) -> Result<Option<Self>, WireError> {
         let alert = GenericAlert::from_item(item)?;
-        if alert.kind != ALERT_TYPE && alert.kind != DRAFT_ALERT_TYPE {
+        if !alert.is_of(ALERT_TYPE) && !alert.is_of(DRAFT_ALERT_TYPE) {
             return Ok(None);
         }
         let (result, identifier) = read_data(&alert.data)?;

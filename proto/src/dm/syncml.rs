@@ -2,7 +2,7 @@
 //!
 //! The writer determines the order inside an element; the model holds the content only.
 
-use base64::{Engine as _, prelude::BASE64_STANDARD};
+use std::borrow::Cow;
 
 pub use super::{
     auth::{Challenge, Credential},
@@ -13,7 +13,7 @@ use super::{
     code::{AlertCode, Format, StatusCode},
     message::MessageError,
 };
-use crate::{ids::Correlator, wire::WireError};
+use crate::{base64_text, ids::Correlator, wire::WireError};
 
 /// One DM message.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -47,6 +47,23 @@ impl Message {
 }
 
 impl Message {
+    /// Returns the message as a reply to `last`: a Status without MsgRef is about that message.
+    #[must_use]
+    pub fn in_reply_to(&self, last: MessageId) -> Cow<'_, Self> {
+        if self.statuses().all(|status| status.message_ref != MessageId::ABSENT) {
+            return Cow::Borrowed(self);
+        }
+        let mut message = self.clone();
+        for command in &mut message.commands {
+            if let Command::Status(status) = command
+                && status.message_ref == MessageId::ABSENT
+            {
+                status.message_ref = last;
+            }
+        }
+        Cow::Owned(message)
+    }
+
     /// Returns the rejection of the header, of a message in another version.
     #[must_use]
     pub fn rejected_header(&self) -> Option<&Rejected> {
@@ -211,6 +228,29 @@ impl Item {
         self.data.as_ref().and_then(Data::as_text)
     }
 
+    /// Returns the text that the data stands for, decoded where its format is base64; `None` when
+    /// there is no data, or it is no text. Undecodable base64 is returned as it stands.
+    #[must_use]
+    pub fn decoded_text(&self) -> Option<Cow<'_, str>> {
+        let is_base64 =
+            self.meta.as_ref().and_then(|meta| meta.format.as_ref()) == Some(&Format::B64);
+        let decoded = is_base64.then(|| self.to_bytes().ok()).flatten();
+        let decoded = decoded.and_then(|octets| String::from_utf8(octets).ok());
+        decoded.map(Cow::Owned).or_else(|| self.data_text().map(Cow::Borrowed))
+    }
+
+    /// Returns the item as the meta of its command describes it: format, type and size of the command
+    /// hold for an item that has none.
+    #[must_use]
+    pub fn described_by<'i>(&'i self, common: Option<&Meta>) -> Cow<'i, Self> {
+        let Some(common) = common else { return Cow::Borrowed(self) };
+        let mut meta = self.meta.clone().unwrap_or_default();
+        meta.format = meta.format.or_else(|| common.format.clone());
+        meta.kind = meta.kind.or_else(|| common.kind.clone());
+        meta.size = meta.size.or(common.size);
+        Cow::Owned(Self { meta: Some(meta), ..self.clone() })
+    }
+
     /// Returns the octets that the data stands for: base64 is decoded when it is the format.
     ///
     /// # Errors
@@ -223,12 +263,8 @@ impl Item {
             None => "",
         };
         match self.meta.as_ref().and_then(|meta| meta.format.as_ref()) {
-            Some(Format::B64 | Format::Bin) => {
-                let packed: String = text.split_ascii_whitespace().collect();
-                BASE64_STANDARD
-                    .decode(packed)
-                    .map_err(|_| WireError::invalid("data", text, "base64 text"))
-            }
+            Some(Format::B64 | Format::Bin) => base64_text::decode(text)
+                .map_err(|_| WireError::invalid("data", text, "base64 text")),
             _ => Ok(text.as_bytes().to_vec()),
         }
     }
@@ -589,6 +625,24 @@ mod tests {
         let item = Item::octets("./x", [0, 255, 10]);
         assert_eq!(item.data_text(), None);
         assert_eq!(item.to_bytes(), Ok(vec![0, 255, 10]));
+    }
+
+    #[test]
+    fn a_text_in_base64_is_decoded_and_the_meta_of_a_command_holds_for_its_items() {
+        let value = |format, text: &str| Item::value("./x", format, text);
+        let encoded = value(Format::B64, "Mi4w");
+        assert_eq!(encoded.decoded_text().as_deref(), Some("2.0"));
+        assert_eq!(value(Format::Chr, "Mi4w").decoded_text().as_deref(), Some("Mi4w"));
+        assert_eq!(value(Format::B64, "2.0").decoded_text().as_deref(), Some("2.0"));
+        assert_eq!(Item::target("./x").decoded_text(), None);
+        let common = Meta { size: Some(4), ..Meta::format(Format::B64) };
+        let bare = Item { meta: None, ..encoded };
+        let described = bare.described_by(Some(&common));
+        assert_eq!(described.decoded_text().as_deref(), Some("2.0"));
+        assert_eq!(described.meta.as_ref().and_then(|meta| meta.size), Some(4));
+        let own = value(Format::Chr, "Mi4w");
+        assert_eq!(own.described_by(Some(&common)).decoded_text().as_deref(), Some("Mi4w"));
+        assert_eq!(*own.described_by(None), own);
     }
 
     #[test]

@@ -221,7 +221,7 @@ impl ManagementObject for AccountObject {
         path: &str,
         item: &Item,
     ) -> StatusCode {
-        let Some(text) = item.data_text() else { return StatusCode::INCOMPLETE };
+        let Some(text) = item.decoded_text() else { return StatusCode::INCOMPLETE };
         let change = match self.change(path, text.trim()) {
             Ok(change) => change,
             Err(refusal) => return refusal,

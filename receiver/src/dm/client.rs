@@ -51,7 +51,8 @@ mod tests;
 
 use self::{
     context::Context,
-    session::{Next, ServerMessage, Session},
+    server_auth::ServerMessage,
+    session::{Next, Session},
 };
 pub use self::{
     http::{HttpRequest, HttpResponse, TransportError},

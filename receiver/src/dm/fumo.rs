@@ -369,11 +369,11 @@ pub(super) fn octets(item: &Item, limit: usize) -> Result<Vec<u8>, StatusCode> {
 }
 
 fn text(item: &Item, limit: usize) -> Result<String, StatusCode> {
-    let text = item.data_text().ok_or(StatusCode::INCOMPLETE)?.trim();
-    match text {
+    let text = item.decoded_text().ok_or(StatusCode::INCOMPLETE)?;
+    match text.trim() {
         _ if text.len() > limit => Err(StatusCode::TOO_LARGE),
         _ if text.chars().any(char::is_control) => Err(StatusCode::BAD_REQUEST),
-        _ => Ok(text.to_owned()),
+        text => Ok(text.to_owned()),
     }
 }
 
@@ -397,7 +397,7 @@ fn spread(item: &Item) -> Result<Duration, StatusCode> {
 }
 
 fn sessions(item: &Item) -> Result<Vec<String>, StatusCode> {
-    let data = item.data_text().ok_or(StatusCode::INCOMPLETE)?;
+    let data = item.decoded_text().ok_or(StatusCode::INCOMPLETE)?;
     let lines: Vec<String> =
         data.lines().map(str::trim).filter(|line| !line.is_empty()).map(str::to_owned).collect();
     if lines.len() > MAX_SESSIONS || lines.iter().any(|line| line.len() > MAX_URL + 48) {

@@ -226,7 +226,7 @@ impl ManagementObject for ScomoObject {
             if leaf.is_empty() {
                 return Ok(());
             }
-            let text = item.data_text().ok_or(StatusCode::INCOMPLETE)?;
+            let text = item.decoded_text().ok_or(StatusCode::INCOMPLETE)?;
             announced.write(branch, name, leaf, text.trim())
         })
     }
@@ -246,7 +246,7 @@ impl ManagementObject for ScomoObject {
                 self.receive_data(now, device, name, item)
             }
             Some((branch, name, leaf)) => {
-                let Some(text) = item.data_text() else { return StatusCode::INCOMPLETE };
+                let Some(text) = item.decoded_text() else { return StatusCode::INCOMPLETE };
                 self.announce(device, |announced| announced.write(branch, name, leaf, text.trim()))
             }
             None => StatusCode::NOT_ALLOWED,

@@ -238,7 +238,7 @@ impl Tree {
         if !is_owner {
             return StatusCode::PERMISSION_DENIED;
         }
-        let Some(acl) = item.data_text().and_then(Acl::parse) else {
+        let Some(acl) = item.decoded_text().as_deref().and_then(Acl::parse) else {
             return StatusCode::BAD_REQUEST;
         };
         if acl.is_empty() && address.node == NodeUri::root() {

@@ -706,7 +706,8 @@ fn ended(outcome: &Result<HookExit, HookError>) -> InstallerAnswer {
     InstallerAnswer::Ended(match outcome {
         Ok(HookExit::Done) => InstallOutcome::Done,
         Ok(HookExit::RebootNeeded) => InstallOutcome::RebootNeeded,
-        Ok(HookExit::Failed(_) | HookExit::TimedOut) | Err(_) => InstallOutcome::Failed,
+        Ok(HookExit::Failed(_) | HookExit::TimedOut) => InstallOutcome::Failed,
+        Err(_) => InstallOutcome::NotRun,
     })
 }
 
@@ -722,5 +723,28 @@ fn system(attempted: &'static str) -> impl FnOnce(io::Error) -> StartError {
 pub(super) fn notify(state: &[sd_notify::NotifyState<'_>]) {
     if let Err(error) = sd_notify::notify(false, state) {
         tracing::debug!(%error, "service manager not notified");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::shell::installer::Hook;
+
+    #[test]
+    fn a_hook_that_cannot_be_started_has_not_failed() {
+        let run = |command: &[&str]| {
+            let hook = Hook::new(command.iter().map(|&text| text.to_owned()).collect());
+            ended(&hook.install("install", Path::new("image"), b"{}"))
+        };
+        for (command, outcome) in [
+            (&["/nonexistent/hook"][..], InstallOutcome::NotRun),
+            (&[], InstallOutcome::NotRun),
+            (&["/bin/false"], InstallOutcome::Failed),
+            (&["/bin/true"], InstallOutcome::Done),
+            (&["/bin/sh", "-c", "exit 10"], InstallOutcome::RebootNeeded),
+        ] {
+            assert_eq!(run(command), InstallerAnswer::Ended(outcome), "{command:?}");
+        }
     }
 }

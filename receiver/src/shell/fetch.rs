@@ -346,7 +346,7 @@ fn redirected(url: &str, headers: &HeaderMap) -> Option<String> {
 }
 
 /// Returns how long the server asks to wait: seconds, or a date by its own clock (RFC 9110 10.2.3).
-fn retry_after(headers: &HeaderMap) -> Option<Duration> {
+pub(super) fn retry_after(headers: &HeaderMap) -> Option<Duration> {
     let value = text(headers, header::RETRY_AFTER)?.trim();
     if let Ok(seconds) = value.parse() {
         return Some(Duration::from_secs(seconds));

@@ -193,11 +193,9 @@ impl Http {
         let sent = request.send(post.body.as_slice());
         let mut response = sent.map_err(|error| HttpError::Io(error.into_io()))?;
         if response.status() != StatusCode::OK {
-            let retry_after = response.headers().get(header::RETRY_AFTER);
-            let seconds = retry_after.and_then(|value| value.to_str().ok()?.trim().parse().ok());
             return Err(HttpError::Status {
                 code: response.status().as_u16(),
-                retry_after: seconds.map(Duration::from_secs),
+                retry_after: super::fetch::retry_after(response.headers()),
             });
         }
         let mac = response.headers().get(MAC_HEADER);

@@ -22,10 +22,11 @@ use crate::{Finding, SourceFile, source::SHARED_SHELLS};
 ///
 /// `wire`, `time`, `ids` and `crypto` are the floor: they may use one another. `generated` holds
 /// the prost types of `schema/*.proto`, which only the two modules that wrap them see.
-const PROTO: [(&str, &[&str]); 18] = [
+const PROTO: [(&str, &[&str]); 19] = [
     ("lib", &[]),
     ("wire", &["time", "ids", "crypto"]),
     ("words", &["wire"]),
+    ("base64_text", &[]),
     ("markup", &["wire"]),
     ("time", &["wire", "ids", "crypto"]),
     ("ids", &["wire", "time", "crypto"]),
@@ -37,7 +38,7 @@ const PROTO: [(&str, &[&str]); 18] = [
     ("sap", &["wire", "crypto", "sdp"]),
     ("pcap", &["wire"]),
     ("peer", &[]),
-    ("dm", &["wire", "words", "markup", "time", "ids", "crypto", "tune_in"]),
+    ("dm", &["wire", "words", "base64_text", "markup", "time", "ids", "crypto", "tune_in"]),
     ("trust", &["wire", "words", "time", "ids", "crypto", "fec", "generated"]),
     ("control", &["wire", "time", "ids", "crypto", "generated"]),
     // Fixtures of tests, behind a feature.

@@ -75,8 +75,28 @@ fn a_device_that_rejects_a_chunk_is_not_armed() {
 fn a_device_without_large_objects_gets_none() {
     let mut context = device_context();
     let mut device = ScriptedDevice { limit: 1_700, ..scripted() };
-    in_pieces(&mut context, &mut device);
-    assert!(latest(&context).reason.as_deref().unwrap().contains("does not fit"));
+    let replies = device.run(&mut context);
+    assert!(replies.iter().all(|reply| Encoding::Xml.emit(reply).len() <= 1_700));
+    let reason = latest(&context).reason.as_deref().unwrap();
+    assert!(reason.ends_with("does not fit into 1700 octets, and LrgObj is not true"), "{reason}");
+}
+
+// test: oma-dm 2.1
+#[test]
+fn chunks_go_on_after_any_success() {
+    for chunk in [200, 202, 213] {
+        let mut context = device_context();
+        let chunk = StatusCode(chunk);
+        let mut device =
+            ScriptedDevice { limit: 1_700, chunk, ..scripted().with("LrgObj", "TRUE") };
+        in_pieces(&mut context, &mut device);
+        let pieces = device.seen.iter().filter(|command| match command {
+            Command::Replace(replace) => replace.items[0].target_uri().unwrap().ends_with("Plan/0"),
+            _ => false,
+        });
+        assert!(pieces.count() > 1);
+        assert_eq!(latest(&context).phase, ArmingPhase::Armed, "{chunk}");
+    }
 }
 
 // test: oma-dm 2.1

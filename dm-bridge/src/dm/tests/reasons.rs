@@ -17,7 +17,7 @@ fn again(context: &mut DeviceContext) {
 
 /// Runs a session in which each message of the device is changed before it is sent; ends it after
 /// the Exec when `change` returns false.
-fn run_changed(
+pub(super) fn run_changed(
     device: &mut ScriptedDevice,
     context: &mut DeviceContext,
     mut change: impl FnMut(&mut Message) -> bool,

@@ -345,7 +345,8 @@ fn encoding_of(headers: &HeaderMap) -> Option<Encoding> {
 /// Returns whether the body is anything but the message itself.
 // spec: oma-dm 6 (no content encoding)
 fn has_content_encoding(headers: &HeaderMap) -> bool {
-    let is_identity = |name: &str| matches!(name.trim(), "" | "identity" | "IDENTITY" | "Identity");
+    let is_identity =
+        |name: &str| name.trim().is_empty() || name.trim().eq_ignore_ascii_case("identity");
     let mut values = headers.get_all(header::CONTENT_ENCODING).iter();
     values.any(|value| !value.to_str().is_ok_and(|names| names.split(',').all(is_identity)))
 }

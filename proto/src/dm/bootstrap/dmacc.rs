@@ -1,9 +1,8 @@
 //! The account of a DM server as a management object: `DMAcc`, in a document for `./Inbox`.
 
-use base64::{Engine as _, prelude::BASE64_STANDARD};
-
 use super::w7::{Account, Address, Credentials};
 use crate::{
+    base64_text,
     dm::{
         code::Format,
         syncml::Data,
@@ -105,7 +104,7 @@ fn credentials(credentials: &Credentials) -> Vec<Node> {
     let mut children: Vec<Node> =
         parts.into_iter().filter_map(|(name, value)| Some(leaf(name, value?))).collect();
     // The nonce is base64 in a provisioning document, and octets here.
-    let nonce = credentials.data.as_deref().and_then(|data| BASE64_STANDARD.decode(data).ok());
+    let nonce = credentials.data.as_deref().and_then(|data| base64_text::decode(data).ok());
     children.extend(nonce.map(|octets| Node {
         properties: Some(Properties { format: Some(Format::Bin), ..Properties::default() }),
         value: Some(Data::Octets(octets)),
@@ -118,7 +117,7 @@ fn read_credentials(node: &Node) -> Credentials {
     let level = text(node, "AAuthLevel");
     let level = level.and_then(|level| LEVELS.iter().find(|(_, it)| *it == level));
     let data = child(node, "AAuthData").and_then(|it| it.value.as_ref()).map(|data| match data {
-        Data::Octets(octets) => BASE64_STANDARD.encode(octets),
+        Data::Octets(octets) => base64_text::encode(octets),
         Data::Text(text) => text.trim().to_owned(),
     });
     Credentials {

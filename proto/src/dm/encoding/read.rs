@@ -148,9 +148,10 @@ fn status(id: CommandId, parts: &mut Parts<'_>) -> Result<Status> {
     };
     // No command of ours has this number, whatever its name.
     let verb = if command_ref == CommandId::HEADER { Verb::Header } else { verb };
+    let message_ref = parts.optional("MsgRef", |element| reference("MsgRef", element))?;
     Ok(Status {
         id,
-        message_ref: reference("MsgRef", parts.required("MsgRef")?)?.into(),
+        message_ref: message_ref.map_or(MessageId::ABSENT, MessageId::from),
         command_ref,
         verb,
         target_refs: parts.all("TargetRef", word)?,
@@ -216,7 +217,8 @@ fn item(element: Element<'_>, common: Option<&Meta>) -> Result<Item> {
 fn location(parent: &'static str, element: Element<'_>) -> Result<Location> {
     let mut parts = Parts::new(parent, element);
     let uri = word(parts.required("LocURI")?)?;
-    let name = parts.optional("LocName", word)?;
+    // An empty name is none.
+    let name = parts.optional("LocName", word)?.filter(|name| !name.is_empty());
     Ok(Location { uri, name })
 }
 

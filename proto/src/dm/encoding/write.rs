@@ -4,7 +4,7 @@ use crate::dm::{
     code::Format,
     syncml::{
         Alert, Command, CommandId, Data, Exec, Group, Header, Item, Location, Manage, Message,
-        Meta, Results, Status,
+        MessageId, Meta, Results, Status,
     },
 };
 
@@ -158,7 +158,9 @@ impl<F: Form> Writer<F> {
     }
 
     fn status(&mut self, status: &Status) {
-        self.leaf("MsgRef", &status.message_ref.to_string());
+        if status.message_ref != MessageId::ABSENT {
+            self.leaf("MsgRef", &status.message_ref.to_string());
+        }
         self.leaf("CmdRef", &status.command_ref.to_string());
         self.leaf("Cmd", status.verb.as_str());
         status.target_refs.iter().for_each(|target| self.leaf("TargetRef", target));

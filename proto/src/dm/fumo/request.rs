@@ -60,7 +60,7 @@ impl UpdateRequest {
     pub fn from_alert(alert: &GenericAlert) -> Option<Self> {
         let initiator = UpdateInitiator::ALL
             .into_iter()
-            .find(|initiator| initiator.alert_type() == alert.kind)?;
+            .find(|initiator| alert.is_of(initiator.alert_type()))?;
         Some(Self { initiator, object: alert.source.clone(), data: alert.data.clone() })
     }
 }

@@ -86,9 +86,11 @@ impl ClientAuth {
         self.challenges += 1;
         // spec: oma-dm 5 (a challenge's nonce is not stored)
         if self.kind != AuthKind::Basic {
-            self.nonce = challenge
-                .nonce()
-                .map_err(|_| SessionError::Protocol("a challenge without nonce"))?;
+            self.nonce = challenge.nonce().map_err(|_| {
+                SessionError::Protocol(
+                    "a challenge whose NextNonce is absent or no base64 of 1 to 64 octets",
+                )
+            })?;
         }
         self.scope = Scope::Message;
         Ok(())

@@ -12,7 +12,7 @@ use proto::{
         large::{Reassembler, object_size},
         syncml::{
             Alert, Command, CommandId, Data, Exec, Group, Header, Item, Manage, Message, MessageId,
-            Meta, Rejected, Results, Status, Verb,
+            Rejected, Results, Status, Verb,
         },
         ui::{Answer, Prompt},
         uri::NodeUri,
@@ -396,8 +396,8 @@ impl<'a> Executor<'a> {
             }
             AlertCode::NEXT_MESSAGE | AlertCode::NO_END_OF_DATA => StatusCode::OK,
             code if code.is_user_interaction() => {
-                let text = alert.items.get(1).and_then(Item::data_text);
-                self.device.on_user_message(text.unwrap_or_default());
+                let text = alert.items.get(1).and_then(Item::decoded_text);
+                self.device.on_user_message(&text.unwrap_or_default());
                 return self.ask(alert);
             }
             _ => StatusCode::NOT_SUPPORTED,
@@ -494,7 +494,7 @@ impl<'a> Executor<'a> {
     ) -> StatusCode {
         let mut codes = Vec::with_capacity(manage.items.len());
         for item in &manage.items {
-            codes.push(match self.assemble(verb, &with_meta(item, manage)) {
+            codes.push(match self.assemble(verb, &item.described_by(manage.meta.as_ref())) {
                 Ok(item) => act(self, &item),
                 Err(code) => code,
             });
@@ -601,17 +601,5 @@ fn targets(command: &Command) -> Vec<NodeUri> {
         | Command::Sequence(_)
         | Command::Atomic(_)
         | Command::Rejected(_) => Vec::new(),
-    }
-}
-
-/// Returns an item with the format of its command, unless it has its own.
-fn with_meta(item: &Item, manage: &Manage) -> Item {
-    let own = item.meta.clone().unwrap_or_default();
-    match &manage.meta {
-        Some(common) if own.format.is_none() => {
-            let meta = Some(Meta { format: common.format.clone(), ..own });
-            Item { meta, ..item.clone() }
-        }
-        Some(_) | None => item.clone(),
     }
 }

@@ -7,7 +7,9 @@
 //! right, hmac                200 and the nonce of the next message
 //! ```
 //!
-//! A nonce is valid once: the next one is stored before the commands of the message are run.
+//! A nonce is valid once: the next one is stored before the commands of the message are run. A
+//! message that ends the session is not answered, so that its server never learns another nonce: the
+//! nonce stays.
 
 use proto::dm::{
     auth::{AuthKind, Mac, Secret},
@@ -19,6 +21,15 @@ use crate::dm::{Account, ManagementBackend};
 
 /// Challenges of the server in one session.
 const MAX_CHALLENGES: u8 = 1;
+
+/// A received message of the server.
+#[derive(Clone, Copy)]
+pub(super) struct ServerMessage<'a> {
+    pub(super) message: &'a Message,
+    pub(super) bytes: &'a [u8],
+    /// Its HMAC, from the HTTP header.
+    pub(super) mac: Option<&'a Mac>,
+}
 
 /// Authentication state of the server in one session.
 pub(super) struct ServerAuth {
@@ -60,24 +71,22 @@ impl ServerAuth {
         })
     }
 
-    /// Authenticates a message by its credentials or its HMAC.
+    /// Authenticates a message by its credentials or its HMAC. `is_answered` is false for a message
+    /// that ends the session by itself.
     // spec: oma-dm 5.2 (mutual authentication)
     pub(super) fn authenticate(
         &mut self,
         device: &mut dyn ManagementBackend,
-        message: &Message,
-        octets: &[u8],
-        mac: Option<&Mac>,
+        ServerMessage { message, bytes: octets, mac }: ServerMessage<'_>,
+        is_answered: bool,
     ) -> AuthOutcome {
         if self.is_authenticated {
             return AuthOutcome::Authenticated(StatusCode::AUTHENTICATED, None);
         }
-        let stored = device.server_nonce();
-        let challenge_nonce = self.challenge_nonce.as_ref().map(<[u8; 16]>::as_slice);
-        let nonces = [challenge_nonce, Some(stored.as_slice())];
         let matches = |nonce: &[u8]| self.matches(message, octets, mac, nonce);
-        if nonces.into_iter().flatten().any(matches) {
-            return self.accept(device);
+        let challenged = self.challenge_nonce.filter(|nonce| matches(nonce));
+        if challenged.is_some() || matches(&device.server_nonce()) {
+            return self.accept(device, challenged, is_answered);
         }
         if message.header.credential.is_none() && mac.is_none() {
             return AuthOutcome::Missing;
@@ -92,10 +101,18 @@ impl ServerAuth {
         AuthOutcome::Challenge(StatusCode::INVALID_CREDENTIALS, challenge)
     }
 
-    fn accept(&mut self, device: &mut dyn ManagementBackend) -> AuthOutcome {
+    fn accept(
+        &mut self,
+        device: &mut dyn ManagementBackend,
+        challenged: Option<[u8; 16]>,
+        is_answered: bool,
+    ) -> AuthOutcome {
         self.challenge_nonce = None;
-        if !self.kind.has_nonce() {
+        if !self.kind.has_nonce() || !is_answered {
             self.is_authenticated = true;
+            if let Some(known) = challenged {
+                device.store_server_nonce(&known);
+            }
             return AuthOutcome::Authenticated(StatusCode::AUTHENTICATED, None);
         }
         let next = device.fresh_nonce();

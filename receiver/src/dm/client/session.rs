@@ -3,7 +3,6 @@
 
 use proto::{
     dm::{
-        auth::Mac,
         code::{AlertCode, StatusCode},
         syncml::{
             Challenge, Command, CommandId, Header, Message, MessageId, Rejected, Status, Verb,
@@ -24,18 +23,9 @@ use super::{
     limits::Limits,
     outbound::{Answered, OutboundPackage, PackageEnd},
     outcome::{SessionError, SessionOutcome, Trigger, retry_later},
-    server_auth::{AuthOutcome, ServerAuth},
+    server_auth::{AuthOutcome, ServerAuth, ServerMessage},
 };
 use crate::dm::{ManagementBackend, tree::Tree};
-
-/// A received message of the server.
-#[derive(Clone, Copy)]
-pub(super) struct ServerMessage<'a> {
-    pub(super) message: &'a Message,
-    pub(super) bytes: &'a [u8],
-    /// Its HMAC, from the HTTP header.
-    pub(super) mac: Option<&'a Mac>,
-}
 
 /// Next step after a message of the server.
 #[derive(Debug)]
@@ -111,7 +101,9 @@ impl Session {
         context: &mut Context<'_>,
         received: ServerMessage<'_>,
     ) -> Result<Next, SessionOutcome> {
-        let message = received.message;
+        let message = received.message.in_reply_to(MessageId::new(self.outbound.number()));
+        let message = &*message;
+        let received = ServerMessage { message, ..received };
         if let Some(rejected) = message.rejected_header() {
             return self.reject_version(message, rejected);
         }
@@ -148,7 +140,8 @@ impl Session {
         if !status.code.is_success() {
             return Err(SessionError::Refused(status.code).into());
         }
-        let outcome = self.authenticate_server(context, received);
+        let is_answered = !self.is_last(message);
+        let outcome = self.authenticate_server(context, received, is_answered);
         let nonce = self.client_auth.on_header_status(status);
         let (code, challenge) = match outcome {
             AuthOutcome::Authenticated(code, challenge) => (code, challenge),
@@ -175,11 +168,12 @@ impl Session {
     fn authenticate_server(
         &mut self,
         context: &mut Context<'_>,
-        ServerMessage { message, bytes, mac }: ServerMessage<'_>,
+        received: ServerMessage<'_>,
+        is_answered: bool,
     ) -> AuthOutcome {
         match &mut self.server_auth {
             None => AuthOutcome::Authenticated(StatusCode::OK, None),
-            Some(server) => server.authenticate(context.device, message, bytes, mac),
+            Some(server) => server.authenticate(context.device, received, is_answered),
         }
     }
 
@@ -223,7 +217,7 @@ impl Session {
     ) -> Result<HttpRequest, SessionOutcome> {
         let origin = self.identity.origin();
         self.client_auth.on_challenge(status, origin, self.limits.challenges)?;
-        let (code, challenge) = match self.authenticate_server(context, received) {
+        let (code, challenge) = match self.authenticate_server(context, received, true) {
             AuthOutcome::Authenticated(code, challenge) => (code, challenge),
             // Each side may challenge the other in one exchange.
             AuthOutcome::Challenge(code, challenge) => (code, Some(challenge)),

@@ -66,7 +66,8 @@ async fn an_enrolment_that_cannot_be_is_answered_with_its_reason() {
     let bridge = Bridge::start().await;
     for (field, value, status, said) in [
         ("auth", "digest", 400, "auth"),
-        ("user", "a b", 400, "user name"),
+        ("user", "a:b", 400, "user name"),
+        ("server_id", "a b", 400, "server id"),
         ("certificate", "ab", 400, "client certificate"),
         ("surname", "x", 400, "surname"),
     ] {

@@ -192,6 +192,38 @@ fn credentials_of_the_server_are_valid_once() {
     assert_eq!(again.statuses(), [(Verb::Header, 401), (Verb::Get, 401)]);
 }
 
+// test: oma-dm 5.2
+#[test]
+fn a_session_without_an_answer_leaves_the_nonce_that_the_server_knows() {
+    for kind in [AuthKind::Md5, AuthKind::Mac] {
+        let mut device = FakeDevice::default();
+        for _ in 0..2 {
+            let mut talk = begin(kind);
+            talk.device = device;
+            let mut nothing = talk.reply(StatusCode::AUTHENTICATED, vec![]);
+            let step = if kind == AuthKind::Mac {
+                receive_with_mac(&mut talk, &nothing, "server", b"server first")
+            } else {
+                nothing.header.credential = Some(secret(kind).credential(b"server first"));
+                talk.receive(&nothing)
+            };
+            assert_eq!(step, Step::Done(SessionOutcome::Complete), "{kind:?}");
+            assert_eq!(talk.device.server_nonce, b"server first");
+            device = talk.device;
+        }
+    }
+    // One that was sent in a challenge is the one that the server knows.
+    let mut talk = begin(AuthKind::Md5);
+    let mut message = question(&mut talk);
+    message.header.credential = Some(secret(AuthKind::Md5).credential(b"of last year"));
+    talk.receive_and_continue(&message);
+    let nonce = asked(&talk).unwrap().nonce().unwrap();
+    let mut nothing = talk.reply(StatusCode::AUTHENTICATED, vec![]);
+    nothing.header.credential = Some(secret(AuthKind::Md5).credential(&nonce));
+    assert_eq!(talk.receive_and_end(&nothing), SessionOutcome::Complete);
+    assert_eq!(talk.device.server_nonce, nonce);
+}
+
 // test: oma-dm 5.1
 #[test]
 fn a_server_authenticates_each_message_with_hmac() {
