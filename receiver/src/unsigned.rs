@@ -9,7 +9,7 @@
 //! | module | holds |
 //! | --- | --- |
 //! | [`object`] | the reception of one file |
-//! | `session`, `announced` | sessions, and the files that their FDT instances describe |
+//! | `session`, `announced`, `unread` | sessions, and what their FDT instances describe |
 //! | `object_table` | the files in reception, and their names and records |
 //! | `eviction` | the choice of the session that makes room for another |
 //! | `room` | the disk space of a file, reserved as its symbols come |
@@ -65,6 +65,7 @@ mod standing;
 pub mod status;
 #[cfg(test)]
 mod tests;
+mod unread;
 pub mod waiting;
 
 use std::{
@@ -88,7 +89,7 @@ use self::{
     announced::{Progress, SILENT_AFTER},
     object::PacketOutcome,
     object_table::ObjectTable,
-    oddities::{Oddities, unsupported},
+    oddities::{INSTANCE_GIVEN_UP, Oddities, unsupported},
     session::{DescriptionChanges, Known, SessionName, Sessions, session_of},
     waiting::{For, Held, Waiting},
 };
@@ -231,6 +232,8 @@ impl UnsignedReceiver {
         self.stats.fdt += 1;
         let Some(session) = self.sessions.get_mut(name) else { return };
         let event = session.handle_fdt(now, packet);
+        let given_up = session.take_given_up();
+        (0..given_up).for_each(|_| self.oddities.note(INSTANCE_GIVEN_UP));
         while let Some(evicted) = self.sessions.evict_for_tables(&name) {
             self.forget(&evicted);
         }
@@ -257,7 +260,7 @@ impl UnsignedReceiver {
                 instance.iter().for_each(|instance| self.count_skipped(instance));
                 (instance, rewritten)
             }
-            Err(error) => {
+            Ok(FdtEvent::Unreadable { reason: error, .. }) | Err(error) => {
                 self.stats.fdt_refused += 1;
                 self.oddities.note(format_args!("an FDT packet or document is refused: {error}"));
                 return;

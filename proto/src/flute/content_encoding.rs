@@ -79,6 +79,18 @@ impl ContentEncoding {
     }
 }
 
+/// Returns whether a name in an FDT says that no encoding is applied: that of HTTP, that of
+/// EXT_CENC, or none.
+///
+/// # Source
+///
+/// RFC 9110 §8.4.1 (`identity`), RFC 6726 §3.4.3 (0 is null).
+#[must_use]
+pub fn is_identity(name: &str) -> bool {
+    let name = name.trim();
+    ["", "identity", "null"].iter().any(|known| name.eq_ignore_ascii_case(known))
+}
+
 /// Returns whether these are the first octets of zlib data: method 8, and a multiple of 31.
 const fn is_zlib(front: [u8; 2]) -> bool {
     front[0] & 0x0f == 8 && u16::from_be_bytes(front).is_multiple_of(31)
@@ -163,6 +175,15 @@ mod tests {
         }
         for name in ["", "br", "identity", "compress", "gzip, gzip"] {
             assert_eq!(ContentEncoding::of(name), None, "{name}");
+        }
+    }
+
+    #[test]
+    fn the_names_of_no_encoding_are_known() {
+        for (name, is_none) in
+            [("", true), ("identity", true), (" Identity", true), ("NULL", true), ("br", false)]
+        {
+            assert_eq!(is_identity(name), is_none, "{name}");
         }
     }
 

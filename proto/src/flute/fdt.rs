@@ -59,7 +59,7 @@ pub struct FdtInstance {
     pub expires_ntp: u32,
     /// Set when later instances add nothing.
     pub complete: bool,
-    /// The files, in document order.
+    /// The files, in document order; none where no entry can be read.
     pub files: Vec<FileEntry>,
     /// Extensions by 3GPP; read, never written.
     pub mbms: InstanceExtensions,
@@ -242,7 +242,7 @@ impl FdtInstance {
     /// # Errors
     ///
     /// [`WireError`] when the document is not well-formed up to the end of its root, has entities
-    /// of its own, breaks a limit, has no expiry, or no entry that can be read.
+    /// of its own, breaks a limit, has no expiry, or no entry at all.
     pub fn parse(document: &[u8]) -> Result<Self, WireError> {
         reader::parse(document)
     }

@@ -27,7 +27,7 @@ use proto::{
 };
 use serde::Serialize;
 
-use super::oddities::{Oddities, unsupported};
+use super::oddities::{INSTANCE_GIVEN_UP, Oddities, unsupported};
 use crate::store::UnsignedIdentity;
 
 /// Objects of a capture that are counted; a capture may hold packets of any sender.
@@ -192,7 +192,10 @@ impl Dissector {
         // What had expired is shown with the time since.
         let limits = Limits { expiry: Expiry::Ignored, ..Limits::default() };
         let table = self.tables.entry((source, tsi)).or_insert_with(|| FdtStore::new(limits));
-        match table.handle_packet(at, packet) {
+        let event = table.handle_packet(at, packet);
+        let given_up = table.take_given_up();
+        (0..given_up).for_each(|_| self.oddities.note(INSTANCE_GIVEN_UP));
+        match event {
             Ok(FdtEvent::Instance { id, .. }) => {
                 self.described.insert((source, tsi));
                 let Some(held) = table.instances(at).find(|held| held.id == id) else {
@@ -230,7 +233,7 @@ impl Dissector {
             }
             Ok(FdtEvent::Expired { id, .. }) => format!(" -> FDT instance {id} had expired"),
             Ok(FdtEvent::Collected | FdtEvent::Repeated | FdtEvent::Late(_)) => String::new(),
-            Err(error) => {
+            Ok(FdtEvent::Unreadable { reason: error, .. }) | Err(error) => {
                 self.oddities.note(format_args!("an FDT packet or document is refused: {error}"));
                 format!(" -> FDT not usable: {error}")
             }

@@ -8,6 +8,10 @@ use serde::Serialize;
 /// Reasons that are kept; others are counted together.
 const MAX_REASONS: usize = 64;
 
+/// The loss of an FDT instance whose symbols needed more memory than there is.
+pub(super) const INSTANCE_GIVEN_UP: &str =
+    "an FDT instance was given up before it was whole: those in collection may take 4 MiB";
+
 /// Reasons why something was not used, each with its number.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Oddities {

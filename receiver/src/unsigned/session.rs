@@ -20,7 +20,10 @@ use proto::{
     wire::WireError,
 };
 
-use super::announced::{Announced, Catalogue, Issue, Other, Progress, SILENT_AFTER, Update};
+use super::{
+    announced::{Announced, Catalogue, Issue, Other, Progress, SILENT_AFTER, Update},
+    unread::Unread,
+};
 use crate::store::{UnsignedDescription, UnsignedIdentity};
 
 /// Objects of one session whose parameters came before their entry, at most.
@@ -76,8 +79,8 @@ pub(super) struct FluteSession {
     collecting_at: Option<Mono>,
     /// Octets of its tables and entries.
     bytes: usize,
-    /// Entries of its last instance that could not be read.
-    unread: u64,
+    /// Entries and documents that cannot be read.
+    unread: Unread,
 }
 
 /// Description of a file.
@@ -238,9 +241,9 @@ impl Sessions {
         self.description(of)?.entry.parameters_under(codepoint).ok().flatten()
     }
 
-    /// Returns the entries that could not be read, of the last instance of each session.
+    /// Returns the number of entries and documents that cannot be read.
     pub(super) fn unread(&self) -> u64 {
-        self.sessions.values().map(|session| session.unread).sum()
+        self.sessions.values().map(|session| session.unread.count()).fold(0, u64::saturating_add)
     }
 
     /// Forgets the FEC parameters that came in EXT_FTI before the entry of an object.
@@ -348,11 +351,26 @@ impl FluteSession {
         self.has_paused |= self.is_silent(now.mono);
         self.received_at = Some(now.mono);
         let event = self.fdt.handle_packet(now.utc, packet);
-        if matches!(event, Ok(FdtEvent::Collected)) {
-            self.collecting_at = Some(now.mono);
+        match &event {
+            Ok(FdtEvent::Collected) => self.collecting_at = Some(now.mono),
+            Ok(FdtEvent::Unreadable { id, .. }) => self.unread.refuse(*id),
+            Ok(FdtEvent::Repeated) => {
+                packet
+                    .extensions
+                    .fdt()
+                    .into_iter()
+                    .for_each(|fdt| self.unread.repeat(fdt.instance_id));
+            }
+            Ok(FdtEvent::Instance { .. } | FdtEvent::Expired { .. } | FdtEvent::Late(_))
+            | Err(_) => {}
         }
         self.count_bytes();
         event
+    }
+
+    /// Returns how many instances were given up before they were whole, since the last question.
+    pub(super) fn take_given_up(&mut self) -> u64 {
+        self.fdt.take_given_up()
     }
 
     fn is_silent(&self, now: Mono) -> bool {
@@ -397,10 +415,10 @@ impl FluteSession {
             self.issue.1 += 1;
         }
         let mut changes = DescriptionChanges::default();
-        self.unread = instance.instance.skipped.entries;
         self.truncated.remove(&instance.id);
         let mut is_searched = false;
         let listed: BTreeSet<_> = instance.instance.files.iter().map(|file| file.toi).collect();
+        self.unread.store(instance.id, &instance.instance.skipped, &listed);
         for (entry, place) in instance.instance.files.into_iter().zip(0..) {
             let issue = Issue { session: self.issue, id: instance.id, place };
             let offered = Other { entry, until: instance.expires, issue };
@@ -436,15 +454,17 @@ impl FluteSession {
     /// Begins another session under the name of one that is over: it was closed, all that it
     /// described has expired, or it was silent and its instances are others since.
     fn begin_session(&mut self, now: Now, instance: &HeldInstance, rewritten: Option<Rewrite>) {
-        let has_expired = self.files.files().values().all(|file| file.has_ended(now.utc));
+        let mut files = self.files.files().values();
+        let has_expired = files.len() > 0 && files.all(|file| file.has_ended(now.utc));
         let has_paused = std::mem::take(&mut self.has_paused);
         let is_over = self.is_over || has_expired || rewritten.is_some() && has_paused;
-        if self.files.files().is_empty() || !is_over {
+        if !is_over {
             return;
         }
         self.issue = (self.issue.0 + 1, 0);
         (self.is_over, self.closed_at) = (false, None);
         self.truncated.clear();
+        self.unread = Unread::default();
         self.early.clear();
         self.fdt.keep_only(instance.id);
         self.files.leave();

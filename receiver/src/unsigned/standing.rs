@@ -37,7 +37,7 @@ pub(super) fn standing(
     // What cannot be read was announced all the same.
     let unread = sessions.unread();
     let mut standing = if unread == 0 { Standing::Complete } else { Standing::Refused };
-    let mut is_any = false;
+    let mut is_any = unread > 0;
     for (of, file) in sessions.described() {
         if file.superseded_by().is_some() {
             continue;

@@ -17,6 +17,10 @@ pub fn run(document: &[u8]) {
         }
     }
     let plain = without_mbms(instance);
+    if plain.files.is_empty() {
+        // All entries were skipped; a table without any is none.
+        return;
+    }
     let written = plain.to_xml();
     match FdtInstance::parse(written.as_bytes()) {
         Ok(again) => assert_eq!(again, plain, "{written}"),

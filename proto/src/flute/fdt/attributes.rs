@@ -85,7 +85,9 @@ pub(super) fn number<T: FromStr>(field: &'static str, value: &str) -> Result<T, 
 }
 
 pub(super) fn base64(field: &'static str, value: &str) -> Result<Vec<u8>, WireError> {
-    STANDARD.decode(value.trim()).map_err(|_| WireError::invalid(field, value, "base64"))
+    // White space may stand anywhere in the text of an xs:base64Binary.
+    let digits: String = value.split_ascii_whitespace().collect();
+    STANDARD.decode(digits).map_err(|_| WireError::invalid(field, value, "base64"))
 }
 
 /// Rejects a size beyond its limit.

@@ -14,7 +14,7 @@ use super::{
     mbms::{self, CacheControl, FileExtensions, InstanceExtensions, MAX_VALUES},
     skipped::{Place, Skipped},
 };
-use crate::{ids::Toi, markup, wire::WireError};
+use crate::{flute::content_encoding::is_identity, ids::Toi, markup, wire::WireError};
 
 /// Parses an instance; see [`FdtInstance::parse`].
 pub(super) fn parse(document: &[u8]) -> Result<FdtInstance, WireError> {
@@ -56,7 +56,8 @@ struct Parser<'a> {
     text: Result<String, WireError>,
     /// The root's namespace, once it was seen; `File` must have the same.
     namespace: Option<Vec<u8>>,
-    expires: Option<u32>,
+    /// Its expiry, or the reason why it cannot be read.
+    expires: Option<Result<u32, WireError>>,
     complete: bool,
     common: Common,
     mbms: InstanceExtensions,
@@ -271,7 +272,7 @@ impl<'a> Parser<'a> {
         let visited = for_each_attribute(xml, element, *illegible, |name, value| {
             let taken = value.and_then(|value| {
                 match name {
-                    b"Expires" => *expires = Some(number("Expires", value)?),
+                    b"Expires" => *expires = Some(number("Expires", value)),
                     b"Complete" => *complete = boolean("Complete", value)?,
                     b"FullFDT" => mbms.full = boolean("FullFDT", value)?,
                     _ => common.take(name, value)?,
@@ -354,13 +355,14 @@ impl<'a> Parser<'a> {
             content_length,
             transfer_length,
             content_type: common.content_type.clone(),
-            content_encoding: common.content_encoding.clone(),
+            content_encoding: common.content_encoding.clone().filter(|name| !is_identity(name)),
             content_md5,
             encoding_id,
             oti: None,
             unnamed: common.unnamed(),
             mbms: extensions,
         };
+        agree(&entry)?;
         entry.oti = common.oti(entry.transferred())?;
         Ok(entry)
     }
@@ -370,15 +372,30 @@ impl<'a> Parser<'a> {
             return Err(WireError::invalid("FDT instance", "its end", "a closed root element"));
         }
         // spec: rfc6726 3.3
-        let expires_ntp =
-            self.expires.ok_or_else(|| WireError::invalid("Expires", "absent", "NTP seconds"))?;
+        let expires_ntp = self
+            .expires
+            .ok_or_else(|| WireError::invalid("Expires", "absent", "NTP seconds"))
+            .flatten()?;
         let Self { complete, files, mbms, skipped, .. } = self;
-        if files.is_empty() {
-            let none = WireError::invalid("FDT instance", "no file", "at least one file");
-            return Err(skipped.first_entry().unwrap_or(none));
+        if files.is_empty() && skipped.entries == 0 {
+            return Err(WireError::invalid("FDT instance", "no file", "at least one file"));
         }
         Ok(FdtInstance { expires_ntp, complete, files, mbms, skipped })
     }
+}
+
+/// Rejects an entry whose lengths contradict each other.
+fn agree(entry: &FileEntry) -> Result<(), WireError> {
+    // spec: rfc6726 3.4.2 (the lengths differ only by a content encoding)
+    let lengths = entry.content_length.zip(entry.transfer_length);
+    let Some((content, transfer)) = lengths.filter(|_| entry.content_encoding.is_none()) else {
+        return Ok(());
+    };
+    if content == transfer {
+        return Ok(());
+    }
+    let found = format_args!("{content}, Transfer-Length {transfer}");
+    Err(WireError::invalid("Content-Length", found, "both alike without Content-Encoding"))
 }
 
 fn digest(value: &str) -> Result<[u8; 16], WireError> {

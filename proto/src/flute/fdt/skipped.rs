@@ -62,12 +62,6 @@ impl Skipped {
             self.parts.push(SkippedPart { place, reason });
         }
     }
-
-    /// Returns the reason why the first entry was left out.
-    pub(super) fn first_entry(&self) -> Option<WireError> {
-        let is_entry = |part: &&SkippedPart| matches!(part.place, Place::Entry { .. });
-        self.parts.iter().find(is_entry).map(|part| part.reason.clone())
-    }
 }
 
 impl fmt::Display for SkippedPart {

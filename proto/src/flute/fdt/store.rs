@@ -10,10 +10,11 @@ mod assembly;
 
 use std::{collections::BTreeMap, time::Duration};
 
-use super::{FdtInstance, FileEntry};
+use super::{FdtInstance, FileEntry, inflate::inflate};
 use crate::{
     crypto::{Hash16, h16},
-    flute::alc::Packet,
+    fec::oti::Oti,
+    flute::alc::{Packet, Payload},
     ids::Toi,
     time::Utc,
     wire::WireError,
@@ -26,8 +27,9 @@ use assembly::Assembly;
 pub struct Limits {
     /// Instances; each has at most [`super::MAX_BYTES`] octets.
     pub instances: usize,
-    /// Instances whose symbols are still being collected.
-    pub assemblies: usize,
+    /// Octets of memory of the instances whose symbols are being collected. Beyond it the one
+    /// without a packet for longest is given up.
+    pub collected_bytes: usize,
     /// The end of instances.
     pub expiry: Expiry,
 }
@@ -44,7 +46,7 @@ pub enum Expiry {
 
 impl Default for Limits {
     fn default() -> Self {
-        Self { instances: 4, assemblies: 4, expiry: Expiry::Checked }
+        Self { instances: 4, collected_bytes: 4 << 20, expiry: Expiry::Checked }
     }
 }
 
@@ -75,6 +77,13 @@ pub enum FdtEvent {
     /// It completed an instance that is older than all held ones, without room; it is not held. It
     /// describes its objects all the same until it expires.
     Late(Box<HeldInstance>),
+    /// It completed a document that cannot be read; the instance may be collected again.
+    Unreadable {
+        /// FDT Instance ID.
+        id: u32,
+        /// The reason.
+        reason: WireError,
+    },
 }
 
 /// The difference between an instance and the one that was held under its id.
@@ -108,8 +117,12 @@ pub struct FdtStore {
     /// Newest first.
     held: Vec<HeldInstance>,
     assemblies: BTreeMap<u32, Assembly>,
-    /// Counts assemblies, so that the oldest is known.
-    begun: u64,
+    /// Octets of memory of the assemblies.
+    collected_bytes: usize,
+    /// Counts packets, so that the assembly without one for longest is known.
+    packets: u64,
+    /// Assemblies that were given up since the last question.
+    given_up: u64,
     /// The sender's clock when this host had the other time.
     sender_clock: Option<(Utc, Utc)>,
 }
@@ -125,9 +138,8 @@ impl FdtStore {
     ///
     /// # Errors
     ///
-    /// [`WireError`] when it has no EXT_FDT or one of an unknown version, when its FEC parameters
-    /// are not valid or beyond the limits, or when it completed an instance that cannot be read;
-    /// that instance may be collected again.
+    /// [`WireError`] when it has no EXT_FDT or one of an unknown version, or when its FEC parameters
+    /// are not valid or beyond the limits.
     pub fn handle_packet(&mut self, now: Utc, packet: &Packet<'_>) -> Result<FdtEvent, WireError> {
         self.expire(now);
         let Some(payload) = packet.payload else { return Ok(FdtEvent::Collected) };
@@ -152,23 +164,68 @@ impl FdtStore {
         let id = header.instance_id;
         let oti = packet.extensions.fti(packet.header.codepoint)?;
         let encoding = packet.extensions.content_encoding();
-        let complete = self.assembly(id).push(oti, encoding, payload);
-        match complete {
-            Ok(None) => Ok(FdtEvent::Collected),
-            Ok(Some(document)) => {
-                self.assemblies.remove(&id);
-                let digest = h16(&[&document]);
-                if self.held.iter().any(|held| held.id == id && held.digest == digest) {
-                    return Ok(FdtEvent::Repeated);
-                }
-                let instance = FdtInstance::parse(&document)?;
-                Ok(self.hold(now, id, instance, digest))
-            }
-            Err(error) => {
-                self.assemblies.remove(&id);
-                Err(error)
-            }
+        let Some((encoding, octets)) = self.collect(id, oti, encoding, payload)? else {
+            return Ok(FdtEvent::Collected);
+        };
+        let document = match inflate(encoding, &octets) {
+            Ok(document) => document,
+            Err(reason) => return Ok(FdtEvent::Unreadable { id, reason }),
+        };
+        let digest = h16(&[&document]);
+        if self.held.iter().any(|held| held.id == id && held.digest == digest) {
+            return Ok(FdtEvent::Repeated);
         }
+        match FdtInstance::parse(&document) {
+            Ok(instance) => Ok(self.hold(now, id, instance, digest)),
+            Err(reason) => Ok(FdtEvent::Unreadable { id, reason }),
+        }
+    }
+
+    /// Adds symbols to the assembly of an id; returns its content encoding and its octets once it
+    /// is whole.
+    fn collect(
+        &mut self,
+        id: u32,
+        oti: Option<Oti>,
+        encoding: Option<u8>,
+        payload: Payload<'_>,
+    ) -> Result<Option<(u8, Vec<u8>)>, WireError> {
+        let mut assembly = self.assemblies.remove(&id).unwrap_or_default();
+        self.collected_bytes -= assembly.counted();
+        self.packets += 1;
+        let whole = assembly.push(self.packets, oti, encoding, payload)?;
+        if whole.is_none() {
+            self.collected_bytes += assembly.count_memory();
+            self.assemblies.insert(id, assembly);
+            self.give_up_others(id);
+        }
+        Ok(whole)
+    }
+
+    /// Gives up what is without a packet for longest until what remains fits the limit.
+    fn give_up_others(&mut self, id: u32) {
+        while self.collected_bytes > self.limits.collected_bytes {
+            let others = self.assemblies.iter().filter(|(other, _)| **other != id);
+            let oldest = others.min_by_key(|(_, assembly)| assembly.last()).map(|(id, _)| *id);
+            let Some(oldest) = oldest.and_then(|oldest| self.assemblies.remove(&oldest)) else {
+                return;
+            };
+            self.collected_bytes -= oldest.counted();
+            self.given_up += 1;
+        }
+    }
+
+    /// Returns how many instances were given up before they were whole, since the last question.
+    pub fn take_given_up(&mut self) -> u64 {
+        std::mem::take(&mut self.given_up)
+    }
+
+    /// Returns the instances of which symbols were received and that are not held: their ids, and
+    /// whether their FEC parameters are known.
+    pub fn unfinished(&self) -> impl Iterator<Item = (u32, bool)> {
+        let is_held = |id: u32| self.held.iter().any(|held| held.id == id);
+        let all = self.assemblies.iter().map(|(id, assembly)| (*id, assembly.has_parameters()));
+        all.filter(move |(id, _)| !is_held(*id))
     }
 
     /// Removes the expired instances.
@@ -181,12 +238,13 @@ impl FdtStore {
     pub fn keep_only(&mut self, id: u32) {
         self.held.retain(|held| held.id == id);
         self.assemblies.retain(|collected, _| *collected == id);
+        self.collected_bytes = self.assemblies.values().map(Assembly::counted).sum();
     }
 
     /// Returns whether symbols of an instance were received that is not held.
     #[must_use]
     pub fn is_collecting(&self) -> bool {
-        self.assemblies.keys().any(|id| self.held.iter().all(|held| held.id != *id))
+        self.unfinished().next().is_some()
     }
 
     /// Returns the instances that have not expired, newest first.
@@ -198,7 +256,7 @@ impl FdtStore {
     #[must_use]
     pub fn bytes(&self) -> usize {
         let held = self.held.iter().flat_map(|held| &held.instance.files).map(FileEntry::bytes);
-        held.chain(self.assemblies.values().map(Assembly::octets_taken)).sum()
+        held.sum::<usize>() + self.collected_bytes
     }
 
     /// Returns the entry of an object in the newest instance that has one.
@@ -236,19 +294,6 @@ impl FdtStore {
 
     fn entries(&self, now: Utc) -> impl Iterator<Item = &FileEntry> {
         self.instances(now).flat_map(|held| &held.instance.files)
-    }
-
-    /// Returns the assembly of an id; makes room for it where it is new.
-    fn assembly(&mut self, id: u32) -> &mut Assembly {
-        let full = self.assemblies.len() >= self.limits.assemblies.max(1);
-        if full && !self.assemblies.contains_key(&id) {
-            let oldest = self.assemblies.iter().min_by_key(|(_, assembly)| assembly.number());
-            if let Some(oldest) = oldest.map(|(id, _)| *id) {
-                self.assemblies.remove(&oldest);
-            }
-        }
-        self.begun += 1;
-        self.assemblies.entry(id).or_insert_with(|| Assembly::new(self.begun))
     }
 
     fn hold(&mut self, now: Utc, id: u32, instance: FdtInstance, digest: Hash16) -> FdtEvent {

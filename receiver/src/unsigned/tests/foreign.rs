@@ -46,8 +46,42 @@ fn a_file_beside_an_entry_that_cannot_be_read_arrives_and_the_entry_is_named() {
     assert!(named[0].contains("TOI 2 is skipped: Content-MD5"), "{named:?}");
     // Something is announced that cannot be received: that is no completion.
     assert_eq!(bench.standing(), Standing::Refused);
+    // Another instance leaves the entry announced; one that is mended does not.
     bench.receive(&table(1, &entries(GOOD)));
+    assert_eq!(bench.standing(), Standing::Refused);
+    bench.receive(&table(0, &entries(GOOD)));
     assert!(bench.is_all_complete());
+}
+
+#[test]
+fn an_instance_without_an_entry_or_a_document_that_can_be_read_is_no_completion() {
+    let odd = "<File TOI='2' Content-Location='odd.bin' Content-MD5='00ff00ff'/>";
+    for document in [entries(odd), "<FDT-Instance Expires='1'".to_owned()] {
+        let mut bench = Bench::new();
+        bench.receive(&table(0, &document));
+        assert_eq!(bench.standing(), Standing::Refused, "{document}");
+        bench.receive(&table(1, &entries(GOOD)));
+        SENT.data(&octets(100), no_code(), 0..9).iter().for_each(|packet| bench.receive(packet));
+        bench.sync();
+        assert_eq!(bench.file("good.bin"), Some(&octets(100)[..]));
+        assert_eq!(bench.standing(), Standing::Refused, "{document}");
+        bench.receive(&table(0, &entries(GOOD)));
+        assert!(bench.is_all_complete(), "{document}");
+    }
+}
+
+#[test]
+fn instances_that_find_no_memory_are_named() {
+    let mut bench = Bench::new();
+    let fti = Oti::NoCode(NoCodeOti::new(1 << 20, 60_000, 64).unwrap());
+    for instance_id in 0..80 {
+        let mut extensions = Vec::new();
+        ExtensionWriter::new(&mut extensions).fdt(FdtHeader { version: 2, instance_id }).fti(&fti);
+        let id = PayloadId { sbn: Sbn(0), esi: Esi(0) };
+        bench.receive(&SENT.packet(0, 0, &extensions, id, &[b'<'; 60_000]));
+    }
+    let named = oddities(&bench);
+    assert!(named[0].starts_with("an FDT instance was given up before it was whole"), "{named:?}");
 }
 
 // test: rfc6726 5

@@ -6,7 +6,8 @@
 //!
 //! Two things hold all the time. A file that is reported complete has under its name the octets of
 //! one content that was sent with its description, never a mixture. And when all is said to be
-//! complete, every file of the latest FDT that arrived is there as that FDT describes it. In the end
+//! complete, every file of the latest FDT that arrived is there as that FDT describes it, and no entry
+//! that arrived could not be read. In the end
 //! nothing is lost any more, and all becomes complete.
 //!
 //! Without a digest two contents of one description differ by silence and by an end that arrives:
@@ -72,6 +73,12 @@ struct World {
     lost_percent: u64,
     /// All contents that were sent, by name.
     contents: Vec<(&'static str, Vec<u8>)>,
+    /// Set where the FDT has an entry that cannot be read.
+    is_odd: bool,
+    /// Set once such an FDT arrived, until the sender mends it under its ID or starts again.
+    is_unread: bool,
+    /// Set once such an FDT arrived at all.
+    was_unread: bool,
     /// Files of the latest FDT that this run of the receiver was given.
     latest: Option<Vec<SentFile>>,
     checked: usize,
@@ -98,6 +105,9 @@ impl World {
             expires: now().utc,
             lost_percent,
             contents: Vec::new(),
+            is_odd: false,
+            is_unread: false,
+            was_unread: false,
             latest: None,
             checked: 0,
         };
@@ -165,7 +175,8 @@ impl World {
             self.files.iter().any(|file| file.toi.to_string() == of.toi) || of.state == "superseded"
         };
         let standing = self.bench.standing();
-        if standing == Standing::Complete || !files.iter().all(is_current) {
+        let is_refused = self.was_unread && standing == Standing::Refused;
+        if standing == Standing::Complete || is_refused || !files.iter().all(is_current) {
             return Ok(());
         }
         Err(format!("{standing:?} after all was sent: {files:?}"))
@@ -174,6 +185,7 @@ impl World {
     /// Fills the session of a sender that has just started.
     fn start(&mut self) {
         self.files.clear();
+        (self.is_odd, self.is_unread) = (self.chance(15), false);
         for location in LOCATIONS.iter().take(1 + usize::try_from(self.rng.below(3)).unwrap()) {
             let file = self.made(location);
             self.files.push(file);
@@ -234,12 +246,14 @@ impl World {
         self.bench = Bench::on(disk);
         self.bench.elapsed = elapsed;
         (self.latest, self.checked) = (None, 0);
+        (self.is_unread, self.was_unread) = (false, false);
     }
 
     /// Sends a newer version of a file, under a TOI of its own.
     fn renew_a_file(&mut self) {
         let at = usize::try_from(self.rng.below(self.files.len() as u64)).unwrap();
         let location = self.files[at].location;
+        self.is_odd &= self.chance(50);
         self.files[at] = self.made(location);
         if self.numbering == Numbering::CountedUp {
             self.instance += 1;
@@ -301,11 +315,18 @@ impl World {
             content_md5: file.has_digest.then(|| md5(&file.content)),
             ..FileEntry::plain(Toi(file.toi), file.location, "text/plain", file.oti)
         });
-        let packet = SENT.instance_of(self.instance, self.expires, entries.collect());
+        let mut entries: Vec<_> = entries.collect();
+        if self.is_odd {
+            entries.push(FileEntry { toi: Toi::FDT, ..entries[0].clone() });
+        }
+        let packet = SENT.instance_of(self.instance, self.expires, entries);
         let is_lost = self.chance(self.lost_percent);
         self.trace(format!("FDT lost {is_lost}"));
         if !is_lost {
             self.latest = Some(self.files.clone());
+            self.is_unread &= self.numbering == Numbering::CountedUp;
+            self.is_unread |= self.is_odd;
+            self.was_unread |= self.is_odd;
             self.bench.receive(&packet);
         }
         self.check()
@@ -328,6 +349,9 @@ impl World {
         let Some(latest) = &self.latest else { return Ok(()) };
         if self.bench.standing() != Standing::Complete {
             return Ok(());
+        }
+        if self.is_unread {
+            return Err("complete without an entry that cannot be read".to_owned());
         }
         for file in latest {
             if self.bench.file(file.location) != Some(&file.content[..]) {

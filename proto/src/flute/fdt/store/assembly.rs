@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, btree_map::Entry};
 
-use super::super::{MAX_BYTES, inflate::inflate};
+use super::super::MAX_BYTES;
 use crate::{
     crypto::{Hash16, h16},
     fec::{codec::BlockDecoder as _, nocode, oti::Oti, raptorq_crate},
@@ -17,11 +17,17 @@ const MAX_SYMBOLS: u64 = 16_384;
 /// Symbols that are kept before the FEC parameters are known, or beyond the K of all blocks.
 const SPARE_SYMBOLS: u64 = 64;
 
+/// Memory of an assembly besides its symbols, and of each symbol besides its octets.
+const OVERHEAD: usize = 512;
+const SYMBOL_OVERHEAD: usize = 128;
+
 /// Symbols of one instance.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Default)]
 pub(super) struct Assembly {
-    /// Orders assemblies by their beginning.
-    number: u64,
+    /// Number of its last packet.
+    last: u64,
+    /// Memory that its store counts for it.
+    counted: usize,
     content_encoding: u8,
     oti: Option<Oti>,
     waiting: Vec<(PayloadId, Vec<u8>)>,
@@ -40,36 +46,45 @@ enum Block {
 }
 
 impl Assembly {
-    pub(super) const fn new(number: u64) -> Self {
-        Self {
-            number,
-            content_encoding: 0,
-            oti: None,
-            waiting: Vec::new(),
-            taken: 0,
-            octets: 0,
-            symbols: BTreeMap::new(),
-            blocks: BTreeMap::new(),
-        }
+    /// Counts about how many octets of memory it takes, and returns them.
+    pub(super) fn count_memory(&mut self) -> usize {
+        let symbols = self.waiting.len() + self.symbols.len();
+        // A decoder of RaptorQ reserves memory by the announced number of symbols.
+        let reserved = match &self.oti {
+            Some(Oti::RaptorQ(oti)) => oti.partition().total_symbols().saturating_mul(32),
+            Some(Oti::NoCode(_)) | None => 0,
+        };
+        let reserved = usize::try_from(reserved).unwrap_or(usize::MAX);
+        self.counted =
+            (OVERHEAD + self.octets + SYMBOL_OVERHEAD * symbols).saturating_add(reserved);
+        self.counted
     }
 
-    /// Returns the octets of the symbols that it was given.
-    pub(super) const fn octets_taken(&self) -> usize {
-        self.octets
+    /// Returns the octets that were counted last.
+    pub(super) const fn counted(&self) -> usize {
+        self.counted
     }
 
-    /// Returns its number in the order of their begin.
-    pub(super) const fn number(&self) -> u64 {
-        self.number
+    /// Returns the number of its last packet.
+    pub(super) const fn last(&self) -> u64 {
+        self.last
     }
 
-    /// Adds the symbols of a packet; returns the document once it is complete.
+    /// Returns whether its FEC parameters are known.
+    pub(super) const fn has_parameters(&self) -> bool {
+        self.oti.is_some()
+    }
+
+    /// Adds the symbols of packet number `number`; returns its content encoding and its octets once
+    /// it is whole.
     pub(super) fn push(
         &mut self,
+        number: u64,
         oti: Option<Oti>,
         content_encoding: Option<u8>,
         payload: Payload<'_>,
-    ) -> Result<Option<Vec<u8>>, WireError> {
+    ) -> Result<Option<(u8, Vec<u8>)>, WireError> {
+        self.last = number;
         self.content_encoding = content_encoding.unwrap_or(self.content_encoding);
         self.octets += payload.symbols.len();
         if let Some(oti) = oti {
@@ -85,8 +100,7 @@ impl Assembly {
             self.take(&oti, Payload { id, symbols: &symbols })?;
         }
         self.take(&oti, payload)?;
-        let Some(octets) = self.octets(&oti) else { return Ok(None) };
-        inflate(self.content_encoding, &octets).map(|document| Some(document.into_owned()))
+        Ok(self.octets(&oti).map(|octets| (self.content_encoding, octets)))
     }
 
     /// Sets the FEC parameters; different ones restart the instance.

@@ -380,11 +380,15 @@ fn a_fifth_instance_takes_the_place_of_the_oldest() {
 fn what_is_collected_has_limits() {
     let mut store = FdtStore::default();
     for id in 0..20 {
-        let packet = Sent::new(id, 9, 1).packet(0, 0, 0, b"<");
-        assert_eq!(push(&mut store, NOW, &packet), Ok(FdtEvent::Collected));
+        let packet = Sent::new(id, 500_000, 60_000).packet(0, 0, 0, &[b'<'; 60_000]);
+        for _ in 0..8 {
+            assert_eq!(push(&mut store, NOW, &packet), Ok(FdtEvent::Collected));
+        }
     }
-    assert_eq!(store.assemblies.len(), 4);
-    assert!(store.assemblies.keys().all(|id| *id >= 16));
+    // Each packet counts, also one that came before.
+    assert!(store.collected_bytes <= 4 << 20 && store.assemblies.len() == 8);
+    assert!(store.assemblies.keys().all(|id| *id >= 12));
+    assert_eq!((store.take_given_up(), store.take_given_up()), (12, 0));
 
     for (length, size, fits) in
         [(1 << 20, 1400, true), ((1 << 20) + 1, 1400, false), (16_384, 1, true), (16_385, 1, false)]
@@ -414,7 +418,26 @@ fn a_table_that_is_compressed_is_read() {
     let mut store = FdtStore::default();
     assert_eq!(push(&mut store, NOW, &sent.packet(0, 0, 0, &small)), Ok(held(0)));
     let wrong = Sent { id: 1, content_encoding: Some(1), ..sent };
-    assert!(push(&mut store, NOW, &wrong.packet(0, 0, 0, &small)).is_err());
+    let event = push(&mut store, NOW, &wrong.packet(0, 0, 0, &small));
+    assert!(matches!(event, Ok(FdtEvent::Unreadable { id: 1, .. })), "{event:?}");
+}
+
+#[test]
+fn many_instances_that_interleave_are_all_put_together() {
+    let all: Vec<_> = (0..200).map(|id| instance(vec![file(id + 1, "a")]).to_xml()).collect();
+    let mut store = FdtStore::default();
+    let mut whole = 0;
+    for esi in 0..3_u32 {
+        for (document, id) in all.iter().zip(0..) {
+            let size = document.len().div_ceil(3);
+            let sent = Sent::new(id, document.len(), u16::try_from(size).unwrap());
+            let symbol = document.as_bytes().chunks(size).nth(esi as usize).unwrap();
+            let event = push(&mut store, NOW, &sent.packet(0, 0, esi, symbol)).unwrap();
+            whole += u32::from(matches!(event, FdtEvent::Instance { .. }));
+        }
+    }
+    assert_eq!((whole, store.take_given_up()), (200, 0));
+    assert_eq!((store.assemblies.len(), store.collected_bytes), (0, 0));
 }
 
 #[test]
@@ -446,7 +469,8 @@ proptest! {
             let sent = Sent { id, version, oti, content_encoding };
             let packet = sent.packet(if fec { 6 } else { 0 }, sbn, esi, &symbols);
             let _events = push(&mut store, NOW, &packet);
-            prop_assert!(store.held.len() <= 4 && store.assemblies.len() <= 4);
+            let counted = store.assemblies.values().map(Assembly::counted).sum::<usize>();
+            prop_assert!(store.held.len() <= 4 && store.collected_bytes == counted);
         }
     }
 }
