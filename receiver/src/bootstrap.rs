@@ -298,19 +298,20 @@ fn cp(octets: &[u8], secrets: &SharedSecrets) -> Result<w7::Account, BootstrapEr
 }
 
 fn provisioned(document: &[u8]) -> Result<w7::Account, WireError> {
-    let read = prov::parse(document).map_err(|error| {
-        WireError::invalid("provisioning document", error, "WBXML with an APPLICATION w7")
-    })?;
-    w7::Account::find(&read)
+    w7::Account::find(&prov::parse(document)?)
 }
 
-/// Parses a provisioning document, or a tree document in either encoding.
+/// Parses a provisioning document, a tree document in either encoding, or a message that adds one.
 fn factory(octets: &[u8]) -> Result<w7::Account, WireError> {
     let encoding =
         if octets.trim_ascii_start().starts_with(b"<") { Encoding::Xml } else { Encoding::Wbxml };
     match MgmtTree::parse(octets, encoding, &Limits::default()) {
         Ok(tree) => dmacc::from_tree(&tree),
-        Err(_) => provisioned(octets),
+        Err(_) => match DmBootstrap::parse(octets) {
+            Ok(message) => message.account(),
+            Err(_) => provisioned(octets)
+                .or_else(|error| DmBootstrap::unproved(octets).account().map_err(|_| error)),
+        },
     }
 }
 

@@ -266,6 +266,8 @@ impl Scratch {
         let mut command = Command::new(executable);
         command
             .current_dir(directory)
+            // As cargo sets it for its tests.
+            .env("CARGO_MANIFEST_DIR", directory)
             .env("RUST_BACKTRACE", "0")
             // Logs of a product without its defences are not collected.
             .env_remove(test_log::DIR_VARIABLE)

@@ -456,20 +456,19 @@ impl DmSession {
         alert: &Alert,
         items: &[Item],
     ) -> StatusCode {
-        let mut code = StatusCode::INCOMPLETE;
+        let (mut accepted, mut refused) = (None, None);
         for item in items {
-            code = match self.on_alert_item(ctx, alert, item) {
-                Ok(code) => code,
+            match self.on_alert_item(ctx, alert, item) {
+                Ok(code) if code.is_success() => accepted = Some(code),
+                Ok(code) => refused = refused.or(Some(code)),
                 Err(AlertRefusal { code, reason }) => {
                     incoming::on_refused_alert(ctx, (alert, item), code, &reason);
-                    code
+                    refused = refused.or(Some(code));
                 }
-            };
-            if !code.is_success() {
-                return code;
             }
         }
-        code
+        // One status for all: of an alert with an accepted item, a device keeps nothing to repeat.
+        accepted.or(refused).unwrap_or(StatusCode::INCOMPLETE)
     }
 
     // spec: oma-dm 4 (generic alert)

@@ -52,7 +52,7 @@ pub struct DmBootstrap {
     pub body: Vec<u8>,
 }
 
-const HEADER_NAME: &str = "Content-Type: ";
+const HEADER_NAME: &str = "Content-Type";
 const END_OF_HEADERS: &[u8] = b"\r\n\r\n";
 /// Octets that the header may have.
 const MAX_CONTENT_TYPE: usize = 256;
@@ -117,7 +117,9 @@ impl DmBootstrap {
         });
         let in_inbox = |item: &&Item| {
             let target = item.target_uri().unwrap_or_default();
-            target == INBOX || target.strip_prefix(INBOX).is_some_and(|it| it.starts_with('/'))
+            let target = target.strip_prefix("./").unwrap_or(target);
+            let below = INBOX.strip_prefix("./").and_then(|inbox| target.strip_prefix(inbox));
+            below.is_some_and(|below| below.is_empty() || below.starts_with('/'))
         };
         let mut refusal = unreadable(&"none");
         for item in added.flatten().filter(in_inbox) {
@@ -136,6 +138,12 @@ impl DmBootstrap {
         Err(refusal)
     }
 
+    /// Returns a message that came by a private way, without a proof.
+    #[must_use]
+    pub fn unproved(body: &[u8]) -> Self {
+        Self { content_type: String::new(), body: body.to_vec() }
+    }
+
     /// Parses its form in a file.
     ///
     /// # Errors
@@ -147,14 +155,15 @@ impl DmBootstrap {
         let end = octets.windows(END_OF_HEADERS.len()).position(|it| it == END_OF_HEADERS);
         let (head, tail) = end.and_then(|end| octets.split_at_checked(end)).unwrap_or_default();
         let head = std::str::from_utf8(head).map_err(|_| wrong("no text"))?;
-        let is_name = |name: &&str| name.eq_ignore_ascii_case(HEADER_NAME);
         let content_type = head
-            .split_at_checked(HEADER_NAME.len())
-            .filter(|(name, _)| is_name(name))
+            .split("\r\n")
+            .filter_map(|line| line.split_once(':'))
+            .find(|(name, _)| name.trim().eq_ignore_ascii_case(HEADER_NAME))
             .map(|(_, value)| value.trim())
             .filter(|value| value.len() <= MAX_CONTENT_TYPE)
             .ok_or_else(|| wrong("another header"))?;
-        if !content_type.starts_with(Encoding::Wbxml.media_type()) {
+        let media_type = content_type.split(';').next().unwrap_or_default().trim();
+        if !media_type.eq_ignore_ascii_case(Encoding::Wbxml.media_type()) {
             return Err(wrong("another media type"));
         }
         let body = tail.get(END_OF_HEADERS.len()..).unwrap_or_default().to_vec();
@@ -164,8 +173,8 @@ impl DmBootstrap {
     /// Writes the form that it has in a file.
     #[must_use]
     pub fn emit(&self) -> Vec<u8> {
-        let head = [HEADER_NAME.as_bytes(), self.content_type.as_bytes()].concat();
-        [head.as_slice(), END_OF_HEADERS, &self.body].concat()
+        let head = format!("{HEADER_NAME}: {}", self.content_type);
+        [head.as_bytes(), END_OF_HEADERS, &self.body].concat()
     }
 
     /// Returns the method of the proof, if this profile has it.
@@ -277,6 +286,18 @@ mod tests {
             let read = DmBootstrap::parse(&octets).unwrap();
             assert!(read.is_proved_by(key) && read.method() == Some(method));
             assert_eq!(read.account().as_ref(), Ok(&account));
+            let end = octets.windows(4).position(|it| it == END_OF_HEADERS).unwrap();
+            let (head, tail) = octets.split_at(end);
+            let more = b"Content-Length: 9\r\n";
+            for captured in [
+                [more, head, tail].concat(),
+                [head, b"\r\nX-Wap-Application-Id: 7", tail].concat(),
+                [&head.to_ascii_lowercase(), tail].concat(),
+            ] {
+                let read = DmBootstrap::parse(&captured).unwrap();
+                assert!(read.is_proved_by(key) && read.method() == Some(method));
+                assert_eq!(read.account().as_ref(), Ok(&account));
+            }
             for length in 0..octets.len() {
                 if let Ok(cut) = DmBootstrap::parse(&octets[..length]) {
                     assert!(!cut.is_proved_by(key) && cut.account().is_err(), "{length}");

@@ -61,6 +61,10 @@ fn every_profile_gives_the_account_to_who_holds_the_key() {
     documents.push((Profile::Factory, provisioning()));
     documents.push((Profile::Factory, dmacc::to_tree(&account()).emit(Encoding::Xml)));
     documents.push((Profile::Factory, dmacc::to_tree(&account()).emit(Encoding::Wbxml)));
+    let message = DmBootstrap::for_account(&account(), "LAB-0001", &keys[0]).emit();
+    let end = message.windows(4).position(|it| it == b"\r\n\r\n").unwrap();
+    documents.push((Profile::Factory, message[end + 4..].to_vec()));
+    documents.push((Profile::Factory, message));
     documents.push((Profile::SmartCard, card(Confirmation::NotWanted)));
     for (profile, document) in documents {
         let proposal = BootstrapProposal::open(profile, &document, &all).unwrap();

@@ -133,6 +133,29 @@ fn a_final_alert_that_is_refused_has_its_reason() {
 }
 
 #[test]
+fn an_odd_item_of_an_alert_costs_that_item_alone() {
+    let unknown = |item: &Item| {
+        let mut other = item.clone();
+        change_type(&mut other, |_| "com.vendor.thing".to_owned());
+        other
+    };
+    let unreadable = |item: &Item| Item { data: Some("OK".into()), ..item.clone() };
+    let orders: [&dyn Fn(Item) -> Vec<Item>; 4] = [
+        &|item| vec![unknown(&item), item],
+        &|item| vec![unreadable(&item), item],
+        &|item| vec![item.clone(), unknown(&item)],
+        &|item| vec![unknown(&item), item.clone(), unreadable(&item)],
+    ];
+    for (nth, order) in orders.iter().enumerate() {
+        let mut context = armed();
+        let code = report(&mut context, |alert| alert.items = order(alert.items[0].clone()));
+        assert_eq!(code, 200, "order {nth}");
+        assert_eq!(latest(&context).phase, ArmingPhase::Confirmed, "order {nth}");
+        assert!(context.notes.iter().any(|note| note.starts_with("alert of type")), "{nth}");
+    }
+}
+
+#[test]
 fn a_final_alert_about_another_object_says_so() {
     let mut context = armed();
     report(&mut context, |alert| {
