@@ -19,7 +19,7 @@
 //! | [`names`] | file names made from a `Content-Location` |
 //! | [`record`] | the state of a file that survives a restart, beside its symbols |
 //! | [`status`], `standing` | files and counters as the user sees them |
-//! | [`oddities`] | the reasons why something received was not used |
+//! | [`oddities`], `problems` | the reasons why something received was not used |
 //! | [`dissect`] | the content of a capture, for people |
 //!
 //! A session is identified by sender and TSI, an object by its TOI within a session, and what is
@@ -58,6 +58,7 @@ pub mod object;
 mod object_table;
 pub mod oddities;
 pub mod output;
+mod problems;
 pub mod record;
 mod room;
 mod session;
@@ -76,20 +77,21 @@ use std::{
 
 use proto::{
     crypto::{Digest, Hash16},
-    fec,
+    fec::{self, oti::Oti},
     flute::{
         alc::{Frame, Packet},
         fdt::store::{Expiry, FdtEvent, HeldInstance, Rewrite},
     },
     ids::{Sbn, Toi, Tsi},
     time::{Mono, Now},
+    wire::WireError,
 };
 
 use self::{
     announced::{Progress, SILENT_AFTER},
-    object::PacketOutcome,
+    object::{PacketOutcome, UnsignedObject},
     object_table::ObjectTable,
-    oddities::{INSTANCE_GIVEN_UP, Oddities, unsupported},
+    oddities::{INSTANCE_GIVEN_UP, Oddities, contradiction, malformed, misfit, unsupported},
     session::{DescriptionChanges, Known, SessionName, Sessions, session_of},
     waiting::{For, Held, Waiting},
 };
@@ -157,9 +159,12 @@ impl UnsignedReceiver {
     pub fn handle_datagram(&mut self, now: Now, source: IpAddr, datagram: &[u8]) {
         self.stats.datagrams += 1;
         // spec: rfc5651 6.2, rfc5775 4.4 (an unreadable packet is dropped)
-        let Ok(frame) = Frame::parse(datagram) else {
-            self.stats.malformed += 1;
-            return;
+        let frame = match Frame::parse(datagram) {
+            Ok(frame) => frame,
+            Err(error) => {
+                self.stats.malformed += 1;
+                return self.oddities.note(malformed(&error));
+            }
         };
         let Frame { header, extensions, .. } = frame;
         let tsi = header.tsi;
@@ -170,8 +175,9 @@ impl UnsignedReceiver {
             self.stats.wrong_session += 1;
             return;
         }
-        let Ok(payload) = frame.payload() else {
-            return self.count_unreadable(header.toi, header.codepoint);
+        let payload = match frame.payload() {
+            Ok(payload) => payload,
+            Err(error) => return self.count_unreadable(header.toi, header.codepoint, &error),
         };
         let packet = Packet { header, extensions, payload };
         if let Some(evicted) = self.sessions.admit(now.mono, (source, tsi)) {
@@ -205,10 +211,10 @@ impl UnsignedReceiver {
 
     /// Counts a packet whose data cannot be read: most often it is of a FEC scheme of others.
     // spec: rfc6726 3.3 (what is of an unknown scheme is not decoded)
-    fn count_unreadable(&mut self, toi: Option<Toi>, codepoint: u8) {
+    fn count_unreadable(&mut self, toi: Option<Toi>, codepoint: u8, error: &WireError) {
         if fec::is_supported(codepoint) {
             self.stats.malformed += 1;
-            return;
+            return self.oddities.note(malformed(error));
         }
         self.stats.unsupported_fec += 1;
         let of = if toi == Some(Toi::FDT) { "an FDT" } else { "a file" };
@@ -393,8 +399,9 @@ impl UnsignedReceiver {
         }
         if self.objects.get(&of).is_none() {
             if self.sessions.contradicts(&of, packet.header.codepoint, fti) {
-                self.stats.contradicting += 1;
-                return;
+                let described = self.sessions.description(&of);
+                let oti = described.and_then(|description| description.entry.oti);
+                return self.count_contradiction(of, oti, packet.header.codepoint, fti);
             }
             let named = || self.sessions.named_by(&of, packet.header.codepoint);
             if let Some(oti) = fti.or_else(named) {
@@ -407,27 +414,64 @@ impl UnsignedReceiver {
             self.handle_unopened(at, of, datagram);
             return;
         };
-        match object.handle_packet(at, packet, fti) {
+        let outcome = object.handle_packet(at, packet, fti);
+        object.drain_log(&mut self.outputs);
+        if object.is_due_again() {
+            object.drain(&mut self.outputs);
+        }
+        self.count_outcome(at, of, packet, fti, outcome);
+        if outcome == PacketOutcome::Retry {
+            self.stats.dropped += self.waiting.push(at, of, For::This, datagram);
+        }
+    }
+
+    fn count_outcome(
+        &mut self,
+        at: Mono,
+        of: UnsignedIdentity,
+        packet: &Packet<'_>,
+        fti: Option<Oti>,
+        outcome: PacketOutcome,
+    ) {
+        let oti = |objects: &ObjectTable| objects.get(&of).map(|object| *object.layout().oti());
+        match outcome {
             PacketOutcome::Stored => {
                 self.stats.accepted += 1;
                 self.sessions.touch(at, &session_of(&of));
             }
             PacketOutcome::NotNeeded => {
                 self.stats.held += 1;
-                if object.is_complete() {
+                if self.objects.get(&of).is_some_and(UnsignedObject::is_complete) {
                     self.sessions.touch(at, &session_of(&of));
                 }
             }
-            PacketOutcome::Retry => {
-                self.stats.dropped += self.waiting.push(at, of, For::This, datagram);
+            PacketOutcome::Retry => {}
+            PacketOutcome::Invalid => {
+                self.stats.invalid += 1;
+                self.oddities.note("a symbol does not fit the description of its file");
+                if let Some((oti, payload)) = oti(&self.objects).zip(packet.payload) {
+                    self.objects.note(of, || misfit(&oti, &payload));
+                }
             }
-            PacketOutcome::Invalid => self.stats.invalid += 1,
-            PacketOutcome::FecMismatch => self.stats.contradicting += 1,
+            PacketOutcome::FecMismatch => {
+                let oti = oti(&self.objects);
+                self.count_contradiction(of, oti, packet.header.codepoint, fti);
+            }
             PacketOutcome::Rejected => self.stats.refused += 1,
         }
-        object.drain_log(&mut self.outputs);
-        if object.is_due_again() {
-            object.drain(&mut self.outputs);
+    }
+
+    fn count_contradiction(
+        &mut self,
+        of: UnsignedIdentity,
+        oti: Option<Oti>,
+        codepoint: u8,
+        fti: Option<Oti>,
+    ) {
+        self.stats.contradicting += 1;
+        self.oddities.note("a packet contradicts the FEC parameters of its file");
+        if let Some(oti) = oti {
+            self.objects.note(of, || contradiction(&oti, codepoint, fti));
         }
     }
 
@@ -579,6 +623,11 @@ impl UnsignedReceiver {
     /// Flushes the logs that are due, and decides on files that are silent.
     pub fn handle_timeout(&mut self, now: Now) {
         self.objects.tick(now.mono).into_iter().for_each(|key| self.proceed(key));
+        let count = self.objects.set_silent_aside(now.mono, &mut self.outputs);
+        if count > 0 {
+            self.oddities.note("files without a symbol for 10 s made room for others");
+            self.open_others(now.mono);
+        }
         for of in self.contradicted.clone() {
             self.adopt(now, of);
         }
@@ -639,8 +688,10 @@ impl UnsignedReceiver {
 
     /// Returns the reasons why something received was not used.
     #[must_use]
-    pub const fn oddities(&self) -> &Oddities {
-        &self.oddities
+    pub fn oddities(&self) -> Oddities {
+        let mut oddities = self.oddities.clone();
+        self.sessions.unfinished().for_each(|reason| oddities.note(reason));
+        oddities
     }
 
     /// Returns the counters.
@@ -686,6 +737,7 @@ impl UnsignedReceiver {
     /// Discards what was received of a file: it is received once more, and then rejected.
     fn discard(&mut self, now: Mono, key: Hash16, why: &str) {
         self.stats.wrong_digest += 1;
+        self.oddities.note(format_args!("a file does not match its description: {why}"));
         if let Some(of) = self.objects.discard(key, why, &mut self.outputs) {
             self.open_described(now, of);
         }

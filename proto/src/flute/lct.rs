@@ -21,8 +21,13 @@ use crate::{
 /// The LCT version, which is also the ALC version.
 const VERSION: u8 = 1;
 
-/// Extensions in one packet; more than any sender needs.
-pub const MAX_EXTENSIONS: usize = 8;
+/// Extensions in one header: as many as there are words behind the smallest fixed part. Any number
+/// may be padding; they are walked where they lie, and nothing is kept of them.
+///
+/// # Source
+///
+/// RFC 5651 §5.1 (255 words at most), §5.2.1 (EXT_NOP).
+pub const MAX_EXTENSIONS: usize = 255 - 3;
 
 /// The widths of TSI and TOI in a header; values are compared, not widths.
 ///
@@ -524,6 +529,20 @@ mod tests {
             let mut octets = vec![0; 252];
             octets[..2].copy_from_slice(&[1, hel]);
             assert!(Extensions::new(&octets).is_err(), "{hel}");
+        }
+    }
+
+    #[test]
+    fn a_header_may_be_filled_with_padding() {
+        let fti = [64, 4, 0, 0, 0, 0, 0, 0, 0, 16, 1, 0, 1, 4, 0, 0];
+        let header = Header { widths: Widths::NARROW, ..Header::wide(Tsi(7), Toi(1), 0) };
+        for nops in [9, 40, MAX_EXTENSIONS - 4] {
+            let octets = [[NOP, 1, 0, 0].repeat(nops), fti.to_vec()].concat();
+            let mut out = Vec::new();
+            header.emit(Extensions::new(&octets).unwrap(), &mut out).unwrap();
+            let (read, extensions) = Header::parse(&mut Reader::new(&out)).unwrap();
+            assert_eq!((read, extensions.iter().count()), (header, nops + 1));
+            assert_eq!(extensions.find(FTI), Some(&fti[2..]));
         }
     }
 

@@ -137,6 +137,12 @@ impl UnsignedObject {
             }
             State::Failed(_) | State::Refused(_) => return PacketOutcome::Rejected,
         };
+        // spec: rfc6330 4.4.2 (whole symbols; only the last one of the object may come cut)
+        let size = u64::from(oti.symbol_size());
+        let cut = u64::try_from(payload.symbols.len()).unwrap_or(u64::MAX) % size;
+        if cut != 0 && cut != self.layout.image_bytes() % size {
+            return PacketOutcome::Invalid;
+        }
         let mut outcome = PacketOutcome::Invalid;
         // spec: rfc5775 2.3
         for (id, symbol) in payload.each(oti.symbol_size()) {

@@ -9,13 +9,14 @@ use proto::{
 };
 
 use super::{
-    announced::Progress,
+    announced::{Progress, SILENT_AFTER},
     entry::{beyond, content, no_parameters},
     eviction::{Usage, victim},
     limits::Limits,
     names::Names,
     object::UnsignedObject,
     output::Output,
+    problems::Problems,
     record::{Found, Record, Undigested},
     session::{Description, SessionName, described, session_of},
 };
@@ -24,8 +25,8 @@ use crate::store::{ObjectLayout, UnsignedIdentity};
 /// Files whose opening waits for room, at most.
 const MAX_DEFERRED: usize = 4096;
 
-/// Incomplete files that are described otherwise, and of which the symbols are kept, at most.
-const MAX_ASIDE: usize = 64;
+/// Incomplete files that are not in reception, and of which the symbols are kept, at most.
+const MAX_ASIDE: usize = 1024;
 
 /// Octets on disk of a file besides its content: its record and its entry in the directory.
 const FILE_BYTES: u64 = 8192;
@@ -65,10 +66,10 @@ pub(super) struct ObjectTable {
     undigested: Undigested,
     /// Numbers of the first contents without a digest, where earlier ones are stored.
     generations: BTreeMap<UnsignedIdentity, u32>,
-    /// Incomplete files with a digest that are described otherwise, oldest first.
+    /// Incomplete files that are described otherwise, or made room for others, oldest first.
     aside: VecDeque<Aside>,
-    /// Files in their second reception, after a failed verification.
-    again: BTreeSet<UnsignedIdentity>,
+    /// Reasons that the objects do not show.
+    problems: Problems,
     /// Objects whose removal is not confirmed: they are not opened before.
     removing: BTreeMap<Hash16, UnsignedIdentity>,
     /// Described files that wait for room and of which no packet may come.
@@ -115,7 +116,7 @@ impl ObjectTable {
             undigested,
             generations,
             aside: VecDeque::new(),
-            again: BTreeSet::new(),
+            problems: Problems::default(),
             removing: BTreeMap::new(),
             deferred: BTreeSet::new(),
             complete: BTreeMap::new(),
@@ -235,6 +236,67 @@ impl ObjectTable {
         }
         self.keys.insert(key, of);
         self.objects.insert(of, object);
+    }
+
+    /// Notes the reason why packets of a file cannot be used, unless there is one.
+    pub(super) fn note(&mut self, of: UnsignedIdentity, reason: impl FnOnce() -> String) {
+        self.problems.note(of, reason);
+    }
+
+    /// Returns the reason why a file is not being received.
+    pub(super) fn problem(&self, of: &UnsignedIdentity) -> Option<String> {
+        let failed = self.problems.failed(of);
+        if failed.is_some() {
+            return failed;
+        }
+        if self.aside.iter().any(|aside| aside.of == *of) {
+            return Some(
+                "no symbol came for long, others have its place; its symbols are kept".into(),
+            );
+        }
+        if self.deferred.contains(of) {
+            let limit = self.limits.objects;
+            return Some(format!("it waits for a place: {limit} files are received at a time"));
+        }
+        self.problems.of_packets(of)
+    }
+
+    /// Returns the files that can make room for others of their session, which wait for it, each
+    /// with the time of its last symbol.
+    fn waited_for(&self) -> impl Iterator<Item = (Mono, UnsignedIdentity)> {
+        let sessions: BTreeSet<_> = self.deferred.iter().map(session_of).collect();
+        let open = self.objects.iter().filter(move |(of, object)| {
+            sessions.contains(&session_of(of)) && object.is_evictable() && !object.has_failed()
+        });
+        open.map(|(of, object)| (object.stored_at(), *of))
+    }
+
+    /// Sets files aside of which no symbol came for long, for others of their session that wait for
+    /// room; returns their number. Their symbols are kept.
+    pub(super) fn set_silent_aside(&mut self, now: Mono, outputs: &mut VecDeque<Output>) -> usize {
+        let is_silent = |(at, _): &(Mono, UnsignedIdentity)| now.since(*at) >= SILENT_AFTER;
+        let mut silent: Vec<_> = self.waited_for().filter(is_silent).collect();
+        silent.sort_unstable();
+        silent.truncate(self.deferred.len());
+        silent.iter().for_each(|(_, of)| self.set_aside(of, outputs));
+        silent.len()
+    }
+
+    /// Ends the reception of an incomplete file, and keeps its symbols.
+    fn set_aside(&mut self, of: &UnsignedIdentity, outputs: &mut VecDeque<Output>) {
+        let Some(object) = self.objects.get_mut(of) else { return };
+        object.flush();
+        object.drain_log(outputs);
+        let (layout, bytes) = (object.layout().clone(), object.disk_bytes() + FILE_BYTES);
+        self.records.insert(layout.object_key(), object.record().clone());
+        self.aside.push_back(Aside { of: *of, layout, bytes });
+        self.forget(of);
+        if self.aside.len() > MAX_ASIDE
+            && let Some(Aside { of, layout, .. }) = self.aside.pop_front()
+        {
+            self.remove_record(&layout, outputs);
+            self.remove(of, layout, outputs);
+        }
     }
 
     fn defer(&mut self, of: UnsignedIdentity) {
@@ -358,7 +420,7 @@ impl ObjectTable {
         let Some(object) = self.objects.remove(of) else { return };
         let (layout, name) = (object.layout().clone(), object.record().name().to_owned());
         self.keys.remove(&layout.object_key());
-        self.again.remove(of);
+        self.problems.forget(of);
         outputs.push_back(Output::RemoveRecord(object.record().file_name()));
         self.remove(*of, layout, outputs);
         self.release(&name);
@@ -374,18 +436,7 @@ impl ObjectTable {
         } else if object.is_refused() {
             self.forget(of);
         } else if object.has_digest() {
-            object.flush();
-            object.drain_log(outputs);
-            let (layout, bytes) = (object.layout().clone(), object.disk_bytes() + FILE_BYTES);
-            self.records.insert(layout.object_key(), object.record().clone());
-            self.aside.push_back(Aside { of: *of, layout, bytes });
-            self.forget(of);
-            if self.aside.len() > MAX_ASIDE
-                && let Some(Aside { of, layout, .. }) = self.aside.pop_front()
-            {
-                self.remove_record(&layout, outputs);
-                self.remove(of, layout, outputs);
-            }
+            self.set_aside(of, outputs);
         } else {
             self.drop_incomplete(of, outputs);
         }
@@ -531,7 +582,7 @@ impl ObjectTable {
         outputs.push_back(Output::RemoveRecord(object.record().file_name()));
         object.refuse(format!("{why}; received twice, then rejected"));
         self.remove(of, layout, outputs);
-        if self.again.insert(of) {
+        if self.problems.fail(of, why) {
             self.keys.remove(&key);
             self.objects.remove(&of);
             return Some(of);
@@ -543,7 +594,7 @@ impl ObjectTable {
     pub(super) fn forget(&mut self, of: &UnsignedIdentity) {
         self.objects.remove(of);
         self.keys.retain(|_, it| it != of);
-        self.again.remove(of);
+        self.problems.forget(of);
     }
 
     /// Returns the files that are open, complete or not.
@@ -593,7 +644,8 @@ impl ObjectTable {
 
     /// Returns the time of the next [`Self::tick`].
     pub(super) fn deadline(&self) -> Option<Mono> {
-        self.objects.values().filter_map(UnsignedObject::deadline).min()
+        let due = self.objects.values().filter_map(UnsignedObject::deadline);
+        due.chain(self.waited_for().map(|(at, _)| at + SILENT_AFTER)).min()
     }
 
     /// Returns whether a completion of the storage or the decoder is outstanding.

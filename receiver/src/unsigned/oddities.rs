@@ -2,7 +2,11 @@
 
 use std::{collections::BTreeMap, fmt};
 
-use proto::fec::other_schemes::scheme_name;
+use proto::{
+    fec::{other_schemes::scheme_name, oti::Oti},
+    flute::alc::Payload,
+    wire::WireError,
+};
 use serde::Serialize;
 
 /// Reasons that are kept; others are counted together.
@@ -64,6 +68,46 @@ impl fmt::Display for Oddity {
     }
 }
 
+/// Returns the reason why a datagram cannot be read, without its values: of these there are many.
+pub(super) fn malformed(error: &WireError) -> String {
+    let reason = match error {
+        WireError::Truncated { field, .. } => format!("{field} is cut off"),
+        WireError::Invalid { field, expected, .. }
+        | WireError::Unexpected { field, expected, .. } => format!("{field} is not {expected}"),
+        WireError::Trailing { after, .. } => format!("octets follow {after}"),
+        WireError::TooLarge { field, limit, .. } => format!("{field} is above {limit}"),
+    };
+    format!("a datagram is no ALC packet: {reason}")
+}
+
+/// Returns the reason why packets of a file contradict its FEC parameters.
+pub(super) fn contradiction(oti: &Oti, codepoint: u8, fti: Option<Oti>) -> String {
+    let described = oti.encoding_id();
+    match fti {
+        _ if codepoint != described => {
+            format!(
+                "its packets are of FEC Encoding ID {codepoint}, its FDT entry is of {described}"
+            )
+        }
+        Some(fti) if fti.transfer_length() != oti.transfer_length() => format!(
+            "EXT_FTI and FDT disagree about its transfer length: {} and {}",
+            fti.transfer_length(),
+            oti.transfer_length()
+        ),
+        Some(_) | None => "EXT_FTI and FDT disagree about its FEC parameters".to_owned(),
+    }
+}
+
+/// Returns the reason why the symbols of a packet do not fit a file.
+pub(super) fn misfit(oti: &Oti, payload: &Payload<'_>) -> String {
+    let (found, size) = (payload.symbols.len(), usize::from(oti.symbol_size()));
+    if found.is_multiple_of(size.max(1)) {
+        let (sbn, esi) = (payload.id.sbn.0, payload.id.esi.0);
+        return format!("it has no symbol {esi} in a block {sbn}, as one came");
+    }
+    format!("its symbols have {found} octets, by its description {size}")
+}
+
 /// Returns the reason why packets of a FEC scheme, or a file of it, cannot be used.
 #[must_use]
 pub fn unsupported(encoding_id: u8) -> String {
@@ -86,6 +130,15 @@ mod tests {
         assert_eq!(all.len(), MAX_REASONS + 1);
         let total: u64 = all.iter().map(|oddity| oddity.count).sum();
         assert_eq!(total, 3 + 2 * u64::try_from(MAX_REASONS).unwrap());
+    }
+
+    #[test]
+    fn datagrams_that_cannot_be_read_have_few_reasons() {
+        let reasons: std::collections::BTreeSet<String> = (0..200)
+            .map(|left| malformed(&WireError::Truncated { field: "LCT header", needed: 300, left }))
+            .collect();
+        let reason = "a datagram is no ALC packet: LCT header is cut off".to_owned();
+        assert_eq!(reasons, [reason].into());
     }
 
     #[test]

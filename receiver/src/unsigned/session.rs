@@ -329,6 +329,18 @@ impl Sessions {
         })
     }
 
+    /// Returns the reasons why FDT instances that came in part describe nothing.
+    pub(super) fn unfinished(&self) -> impl Iterator<Item = &'static str> {
+        self.sessions.values().flat_map(|session| {
+            let is_bare = session.files.files().is_empty();
+            session.fdt.unfinished().filter_map(move |(_, has_parameters)| match has_parameters {
+                false => Some("an FDT instance came without its FEC parameters (EXT_FTI)"),
+                true if is_bare => Some("an FDT instance did not come whole"),
+                true => None,
+            })
+        })
+    }
+
     /// Returns whether an instance of a session states that it lists all files.
     pub(super) fn lists_all(&self, now: Utc, name: &SessionName) -> bool {
         self.sessions.get(name).is_some_and(|session| session.fdt.is_complete(now))

@@ -1,6 +1,6 @@
 //! State of all described files together.
 
-use proto::time::Now;
+use proto::{fec, time::Now};
 
 use super::{
     announced::SILENT_AFTER,
@@ -19,7 +19,15 @@ pub(super) fn files(
 ) -> impl Iterator<Item = UnsignedFile> {
     sessions.described().map(|(of, file)| {
         let object = objects.get(&of);
-        let report = object.map_or_else(|| unopened(&of, file.entry()), UnsignedObject::report);
+        let problem = objects.problem(&of);
+        let report = match object.map(UnsignedObject::report) {
+            None => unopened(&of, file.entry(), problem),
+            // One symbol that fits tells that the others are of somebody else.
+            Some(report) if report.state == "receiving" && report.symbols_received == 0 => {
+                UnsignedFile { problem: report.problem.or(problem), ..report }
+            }
+            Some(report) => report,
+        };
         match file.superseded_by() {
             Some(by) if report.state != "complete" => superseded(report, by),
             Some(_) | None => report,
@@ -44,7 +52,8 @@ pub(super) fn standing(
         }
         let object = objects.get(&of);
         let is_complete = object.is_some_and(UnsignedObject::is_complete);
-        let is_refused = object.is_some_and(UnsignedObject::is_refused);
+        let is_foreign = file.entry().encoding_id.is_some_and(|id| !fec::is_supported(id));
+        let is_refused = is_foreign || object.is_some_and(UnsignedObject::is_refused);
         is_any |= is_complete || is_refused || !file.is_former();
         standing = standing.max(if file.is_contradicted() {
             Standing::Open

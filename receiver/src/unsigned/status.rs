@@ -109,11 +109,16 @@ pub(super) fn superseded(file: UnsignedFile, by: Toi) -> UnsignedFile {
 }
 
 /// Returns the report of a file that is described and cannot be received yet.
-pub(super) fn unopened(of: &UnsignedIdentity, entry: &FileEntry) -> UnsignedFile {
-    let problem = match (entry.oti, entry.encoding_id) {
-        (Some(_), _) => "no symbol was received that had room".to_owned(),
+/// `problem` is the reason, where one is known.
+pub(super) fn unopened(
+    of: &UnsignedIdentity,
+    entry: &FileEntry,
+    problem: Option<String>,
+) -> UnsignedFile {
+    let otherwise = || match (entry.oti, entry.encoding_id) {
+        (Some(_), _) => "no symbol was received".to_owned(),
         (None, Some(id)) if !fec::is_supported(id) => unsupported(id),
-        (None, Some(_) | None) => "no FEC parameters were received".to_owned(),
+        (None, Some(_) | None) => without_parameters(entry),
     };
     UnsignedFile {
         name: names::file_name(&entry.content_location),
@@ -123,7 +128,7 @@ pub(super) fn unopened(of: &UnsignedIdentity, entry: &FileEntry) -> UnsignedFile
         toi: of.toi.0.to_string(),
         length: entry.transfer_length.or(entry.content_length).unwrap_or(0),
         state: "described",
-        problem: Some(problem),
+        problem: Some(problem.unwrap_or_else(otherwise)),
         content_encoding: entry.content_encoding.clone(),
         sha256: None,
         blocks: 0,
@@ -131,5 +136,16 @@ pub(super) fn unopened(of: &UnsignedIdentity, entry: &FileEntry) -> UnsignedFile
         symbols_held: 0,
         symbols_needed: 0,
         symbols_received: 0,
+    }
+}
+
+/// Returns the reason why an entry has no FEC parameters.
+fn without_parameters(entry: &FileEntry) -> String {
+    match (&entry.content_encoding, entry.transferred()) {
+        (Some(encoding), None) => format!(
+            "its transfer length is not known: Transfer-Length is absent with Content-Encoding \
+             {encoding:?}, and no EXT_FTI was received"
+        ),
+        (Some(_) | None, _) => "no FEC parameters were received".to_owned(),
     }
 }

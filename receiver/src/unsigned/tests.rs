@@ -24,7 +24,6 @@ use proto::{
 use self::bench::{Answer, Bench, Disk};
 use super::{
     entry::{MAX_GROWTH, beyond, content},
-    object::UnsignedObject,
     record::Record,
     *,
 };
@@ -591,4 +590,5 @@ mod deliveries;
 mod foreign;
 mod hostile;
 mod orders;
+mod reasons;
 mod sessions;

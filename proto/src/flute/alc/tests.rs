@@ -9,7 +9,7 @@ use crate::{
     flute::{
         ext::{ExtensionWriter, FdtHeader},
         fdt::{self, FdtInstance},
-        lct::Widths,
+        lct::{MAX_EXTENSIONS, Widths},
     },
     ids::{Toi, Tsi},
 };
@@ -306,7 +306,7 @@ proptest! {
         if let Ok(packet) = Packet::parse(&octets) {
             let codepoint = packet.header.codepoint;
             let looked_at = (packet.extensions.fti(codepoint), packet.extensions.time());
-            prop_assert!(packet.extensions.iter().count() <= 8, "{:?}", looked_at);
+            prop_assert!(packet.extensions.iter().count() <= MAX_EXTENSIONS, "{:?}", looked_at);
             let again = emitted(&packet);
             // The bits that are reserved by now announced the times of an old sender: none is kept.
             if octets[1] & 0x0c == 0 {

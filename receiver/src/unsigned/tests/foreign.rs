@@ -81,7 +81,8 @@ fn instances_that_find_no_memory_are_named() {
         bench.receive(&SENT.packet(0, 0, &extensions, id, &[b'<'; 60_000]));
     }
     let named = oddities(&bench);
-    assert!(named[0].starts_with("an FDT instance was given up before it was whole"), "{named:?}");
+    let reason = "an FDT instance was given up before it was whole";
+    assert!(named.iter().any(|named| named.starts_with(reason)), "{named:?}");
 }
 
 // test: rfc6726 5
