@@ -10,6 +10,7 @@
 //! | --- | --- |
 //! | [`object`] | the reception of one file |
 //! | `session`, `announced`, `unread` | sessions, and what their FDT instances describe |
+//! | `pauses` | what the pauses of a session make of the symbols after them |
 //! | `object_table` | the files in reception, and their names and records |
 //! | `eviction` | the choice of the session that makes room for another |
 //! | `room` | the disk space of a file, reserved as its symbols come |
@@ -26,27 +27,6 @@
 //! stored of it by a key of all that describes its content. The flags A and B are hints that anyone
 //! can forge: no packet is dropped because of them. A file that does not match its description is
 //! received once more; after that it is rejected until it is described otherwise.
-//!
-//! A sender that starts again has the same TSI and TOIs, and other contents. Another content of a
-//! TOI begins, with a key of its own,
-//!
-//! * when an instance describes it otherwise, as soon as the file is finished or no symbol of it
-//!   came for ten seconds; until then symbols of the TOI wait;
-//! * when it has no digest and is described again after its description has expired or its session
-//!   was over: closed by the flag A without a symbol in the five seconds after it, or silent for ten
-//!   seconds before an FDT Instance ID came back with another document. A file of which symbols
-//!   came in the last ten seconds goes on all the same.
-//!
-//! Of two objects with one location that of the newer instance is the file; the older one is
-//! received until the newer has all its symbols. The symbols of a file with a digest are kept for
-//! when it is described again, also by a later run; those of one without are not, unless the user
-//! knows that the sender still sends the same ([`record::Undigested`]).
-//!
-//! Nobody is authenticated, so all that a sender may use is bounded, and anybody's place can be
-//! taken: a description reserves nothing, disk space is reserved log by log as symbols come, and
-//! where a limit is reached the session that brings no symbols makes room, then the one that fills
-//! least of what it reserves, then the one that holds most. A file that the storage failed is tried
-//! again after a while.
 
 mod announced;
 pub mod dissect;
@@ -58,6 +38,7 @@ pub mod object;
 mod object_table;
 pub mod oddities;
 pub mod output;
+mod pauses;
 mod problems;
 pub mod record;
 mod room;
@@ -80,7 +61,7 @@ use proto::{
     fec::{self, oti::Oti},
     flute::{
         alc::{Frame, Packet},
-        fdt::store::{Expiry, FdtEvent, HeldInstance, Rewrite},
+        fdt::store::{FdtEvent, HeldInstance, Rewrite},
     },
     ids::{Sbn, Toi, Tsi},
     time::{Mono, Now},
@@ -88,16 +69,17 @@ use proto::{
 };
 
 use self::{
-    announced::{Progress, SILENT_AFTER},
+    announced::{Announced, Progress},
     object::{PacketOutcome, UnsignedObject},
     object_table::ObjectTable,
     oddities::{INSTANCE_GIVEN_UP, Oddities, contradiction, malformed, misfit, unsupported},
+    pauses::Doubt,
     session::{DescriptionChanges, Known, SessionName, Sessions, session_of},
     waiting::{For, Held, Waiting},
 };
 pub use self::{
-    limits::Limits,
-    output::Output,
+    limits::{Filter, Limits},
+    output::{FinishProblem, Output},
     record::{Found, Undigested},
     status::{Standing, UnsignedFile, UnsignedStats},
 };
@@ -108,17 +90,6 @@ use crate::{
 
 /// Waiting packets of an object that find no room before the others are left alone.
 const MAX_RETRIES: usize = 64;
-
-/// Selection of sessions.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct Filter {
-    /// The only sender to accept.
-    pub source: Option<IpAddr>,
-    /// The only session to accept.
-    pub tsi: Option<Tsi>,
-    /// The treatment of expired descriptions.
-    pub expiry: Expiry,
-}
 
 /// The receiver core of unsigned sessions.
 #[derive(Debug)]
@@ -157,6 +128,7 @@ impl UnsignedReceiver {
 
     /// Handles a datagram from `source`.
     pub fn handle_datagram(&mut self, now: Now, source: IpAddr, datagram: &[u8]) {
+        self.handle_due(now);
         self.stats.datagrams += 1;
         // spec: rfc5651 6.2, rfc5775 4.4 (an unreadable packet is dropped)
         let frame = match Frame::parse(datagram) {
@@ -193,16 +165,13 @@ impl UnsignedReceiver {
             self.stats.data_less += 1;
             return;
         };
+        if self.sessions.handle_symbol(now.mono, &name, toi == Toi::FDT) {
+            self.waiting.drop_copies(source, tsi);
+        }
         if toi == Toi::FDT {
             self.handle_fdt(now, name, &packet);
         } else {
-            let of = UnsignedIdentity { source, tsi, toi };
-            self.sessions.handle_symbol(now.mono, &name);
-            if self.sessions.is_undecided(now.utc, &of) {
-                self.stats.dropped += self.waiting.push(now.mono, of, For::Next, datagram);
-            } else {
-                self.handle_data(now.mono, now.mono, of, &packet, datagram);
-            }
+            self.handle_symbol(now, UnsignedIdentity { source, tsi, toi }, &packet, datagram);
         }
         if packet.header.close_session {
             self.sessions.handle_close(now.mono, &name);
@@ -228,6 +197,11 @@ impl UnsignedReceiver {
         skipped.parts.iter().for_each(|part| self.oddities.note(format_args!("FDT: {part}")));
     }
 
+    /// Lets a packet wait that arrived at `at`.
+    fn wait(&mut self, at: Mono, of: UnsignedIdentity, which: For, datagram: &[u8]) {
+        self.stats.dropped += self.waiting.push(at, of, which, datagram);
+    }
+
     /// Forgets a session that makes room for others.
     fn forget(&mut self, session: &SessionName) {
         self.stats.sessions_evicted += 1;
@@ -247,8 +221,12 @@ impl UnsignedReceiver {
         let id = packet.extensions.fdt().map_or(0, |header| header.instance_id);
         let (instance, rewritten) = match event {
             Ok(FdtEvent::Collected) => return,
-            Ok(FdtEvent::Repeated) if !session.waits_for(now.utc, id) => return,
-            Ok(FdtEvent::Repeated) => (session.held(now.utc, id), None),
+            Ok(FdtEvent::Repeated) => {
+                session.go_on();
+                let held = session.waits_for(now.utc, id).then(|| session.held(now.utc, id));
+                self.settle(name);
+                (held.flatten(), None)
+            }
             // Each instance describes its objects until it expires, also beside many newer ones.
             Ok(FdtEvent::Late(instance)) => {
                 self.count_skipped(&instance);
@@ -310,38 +288,67 @@ impl UnsignedReceiver {
         for toi in &changes.evicted {
             self.objects.replace(&of(toi), &mut self.outputs);
         }
-        for toi in &changes.unexpected {
-            let count = self.waiting.take(&of(toi), For::Next).len();
-            self.stats.dropped += u64::try_from(count).unwrap_or(u64::MAX);
-        }
         for toi in &changes.replaced {
             self.objects.replace(&of(toi), &mut self.outputs);
             // They were of the content before.
             self.waiting.take(&of(toi), For::This);
         }
+        for toi in changes.replaced.iter().chain(&changes.contradicted) {
+            let number = self.sessions.announced(&of(toi)).map_or(0, Announced::latest_number);
+            self.waiting.use_copies(&of(toi), number);
+        }
         self.contradicted.extend(changes.contradicted.iter().map(of));
+        self.settle((source, tsi));
         while let Some(evicted) = self.sessions.evict_for_tables(&(source, tsi)) {
             self.forget(&evicted);
         }
         for toi in &changes.described {
-            if self.objects.get(&of(toi)).is_none() {
-                self.drop_stale(now.mono, of(toi), For::This);
+            // What came before it without a description was of the session before.
+            if changes.begins_session && self.objects.get(&of(toi)).is_none() {
+                self.stats.undecided += self.waiting.drop_stale(now.mono, &of(toi), For::This);
             }
             self.open_described(now.mono, of(toi));
-        }
-        for of in self.waiting.undecided(source, tsi) {
-            self.decide_waiting(now, of);
+            let number = self.sessions.announced(&of(toi)).map_or(0, Announced::number);
+            self.drop_stale(now.mono, of(toi), For::Next(number));
+            self.decide_waiting(now, of(toi));
         }
     }
 
-    /// Handles the packets that waited for the decision of the content that they are of.
-    fn decide_waiting(&mut self, now: Now, of: UnsignedIdentity) {
-        if self.sessions.is_undecided(now.utc, &of) {
-            return;
+    /// Handles a packet of a file. After a pause of its session it is used for the content that is
+    /// described, and a copy of it is kept for another one that an instance may describe.
+    // spec: rfc6726 3.3 (an instance describes its objects until it expires)
+    fn handle_symbol(
+        &mut self,
+        now: Now,
+        of: UnsignedIdentity,
+        packet: &Packet<'_>,
+        datagram: &[u8],
+    ) {
+        if let Some(number) = self.sessions.is_undecided(now.utc, &of) {
+            return self.wait(now.mono, of, For::Next(number), datagram);
         }
-        self.contradicted.remove(&of);
-        self.drop_stale(now.mono, of, For::Next);
-        for held in self.waiting.take(&of, For::Next) {
+        let is_doubtful = self.sessions.doubt(now.mono, &session_of(&of)) != Doubt::Nothing;
+        if is_doubtful && self.sessions.announced(&of).is_some() {
+            self.waiting.copy(now.mono, of, datagram);
+        }
+        self.handle_data(now.mono, now.mono, of, packet, datagram);
+    }
+
+    /// Records that the symbols of a session after a pause are of the contents that it describes,
+    /// but for files that are described otherwise.
+    fn settle(&mut self, (source, tsi): SessionName) {
+        let is_other =
+            |of: &UnsignedIdentity| self.sessions.announced(of).is_some_and(Announced::is_open);
+        self.waiting.drop_copies(source, tsi);
+        let settled = self.objects.settle(&(source, tsi), is_other);
+        settled.into_iter().for_each(|key| self.proceed(key));
+    }
+
+    /// Handles the packets that waited for the description that counts now.
+    fn decide_waiting(&mut self, now: Now, of: UnsignedIdentity) {
+        let Some(number) = self.sessions.announced(&of).map(Announced::number) else { return };
+        self.stats.undecided += self.waiting.drop_before(&of, number);
+        for held in self.waiting.take(&of, For::Next(number)) {
             self.handle_held(now.mono, of, &held);
         }
     }
@@ -350,22 +357,30 @@ impl UnsignedReceiver {
     fn drop_stale(&mut self, now: Mono, of: UnsignedIdentity, which: For) {
         let description = self.sessions.description(&of);
         if description.is_some_and(|description| description.entry.content_md5.is_none()) {
-            self.stats.dropped += self.waiting.drop_stale(now, &of, which);
+            self.stats.undecided += self.waiting.drop_stale(now, &of, which);
         }
     }
 
-    /// Describes a file as the latest instance does, once it is finished or silent.
+    /// Describes a file as the next instance does whose turn it is, once it is finished or silent.
     fn adopt(&mut self, now: Now, of: UnsignedIdentity) {
-        if self.objects.progress(now.mono, &of) == Progress::Active {
-            return;
-        }
-        self.contradicted.remove(&of);
-        if self.sessions.adopt(&of) {
+        while self.objects.progress(now.mono, &of) != Progress::Active {
+            if self.sessions.adopt(&of).is_none() {
+                self.contradicted.remove(&of);
+                return;
+            }
             self.objects.replace(&of, &mut self.outputs);
             self.waiting.take(&of, For::This);
             self.open_described(now.mono, of);
             self.decide_waiting(now, of);
         }
+    }
+
+    /// Decides on files that are silent, and on those that waited for an instance after a pause.
+    fn handle_due(&mut self, now: Now) {
+        for name in self.sessions.take_resumed(now.mono) {
+            self.objects.release_held_back(&name).into_iter().for_each(|key| self.proceed(key));
+        }
+        self.contradicted.clone().into_iter().for_each(|of| self.adopt(now, of));
     }
 
     /// Handles a packet that waited.
@@ -394,6 +409,7 @@ impl UnsignedReceiver {
                 return;
             }
         };
+        let doubt = self.sessions.doubt(at, &session_of(&of));
         if self.objects.retry_failed(now, &of) {
             self.sessions.forget_early_parameters(&of);
         }
@@ -408,20 +424,25 @@ impl UnsignedReceiver {
                 self.sessions.store_early_parameters(&of, oti);
             }
             self.open_for_symbol(at, of, packet);
+            if doubt != Doubt::Nothing
+                && let Some(object) = self.objects.get_mut(&of)
+            {
+                object.open_in_doubt();
+            }
         }
         self.objects.reserve(now, &of, &mut self.outputs);
         let Some(object) = self.objects.get_mut(&of) else {
             self.handle_unopened(at, of, datagram);
             return;
         };
-        let outcome = object.handle_packet(at, packet, fti);
+        let outcome = object.handle_packet(at, packet, fti, doubt);
         object.drain_log(&mut self.outputs);
         if object.is_due_again() {
             object.drain(&mut self.outputs);
         }
         self.count_outcome(at, of, packet, fti, outcome);
         if outcome == PacketOutcome::Retry {
-            self.stats.dropped += self.waiting.push(at, of, For::This, datagram);
+            self.wait(at, of, For::This, datagram);
         }
     }
 
@@ -482,7 +503,7 @@ impl UnsignedReceiver {
         if description.is_some_and(|description| self.objects.is_replaced(&of, &description)) {
             self.stats.held += 1;
         } else {
-            self.stats.dropped += self.waiting.push(at, of, For::This, datagram);
+            self.wait(at, of, For::This, datagram);
         }
     }
 
@@ -628,9 +649,7 @@ impl UnsignedReceiver {
             self.oddities.note("files without a symbol for 10 s made room for others");
             self.open_others(now.mono);
         }
-        for of in self.contradicted.clone() {
-            self.adopt(now, of);
-        }
+        self.handle_due(now);
     }
 
     /// Syncs all received symbols before the program ends.
@@ -648,9 +667,9 @@ impl UnsignedReceiver {
     pub fn deadline(&self) -> Option<Mono> {
         let silent = self.contradicted.iter().filter_map(|of| {
             let object = self.objects.get(of)?;
-            (!object.is_assembled()).then(|| object.stored_at() + SILENT_AFTER)
+            (!object.is_assembled()).then(|| object.silent_at())
         });
-        self.objects.deadline().into_iter().chain(silent).min()
+        self.objects.deadline().into_iter().chain(self.sessions.deadline()).chain(silent).min()
     }
 
     /// Returns the next effect; `None` when there is none.
@@ -778,15 +797,4 @@ impl UnsignedReceiver {
             }
         }
     }
-}
-
-/// Error from the verification of an assembled file.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum FinishProblem {
-    /// Length or digest are wrong.
-    WrongDigest,
-    /// Its decoded content is wrong.
-    WrongContent(String),
-    /// The storage failed.
-    Storage(StorageError),
 }

@@ -233,6 +233,13 @@ fn limits(report: &Report) -> Vec<String> {
             limits.waiting_bytes, stats.dropped
         ));
     }
+    if stats.undecided > 0 {
+        lines.push(format!(
+            "{} packets were not used: they waited for a description, and may be of another \
+             content than the one that came",
+            stats.undecided
+        ));
+    }
     lines
 }
 

@@ -2,7 +2,7 @@
 
 use std::{
     cmp::Ordering,
-    collections::{BTreeMap, BTreeSet},
+    collections::{BTreeMap, BTreeSet, VecDeque},
     time::Duration,
 };
 
@@ -15,6 +15,10 @@ use proto::{
 /// Time without a symbol after which a file, or a session, is silent: another description of it
 /// begins another content.
 pub(super) const SILENT_AFTER: Duration = Duration::from_secs(10);
+
+/// Descriptions of one TOI that wait for their turn, at most, and their octets together.
+const MAX_OTHERS: usize = 4;
+const MAX_OTHERS_BYTES: usize = 16 << 10;
 
 /// Progress of a file's reception.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -47,8 +51,11 @@ pub(super) struct Announced {
     is_former: bool,
     /// The object with a newer version of the file.
     superseded_by: Option<Toi>,
-    /// Another description, while symbols of this one came lately.
-    other: Option<Box<Other>>,
+    /// Its number among the descriptions of the TOI. What waits is numbered alike.
+    number: u64,
+    /// Other descriptions that came since, with their numbers, while symbols of this one came
+    /// lately: each has its turn.
+    others: VecDeque<(u64, Other)>,
 }
 
 /// A description of a file by an instance.
@@ -70,21 +77,15 @@ pub(super) struct Issue {
     pub(super) place: u32,
 }
 
-/// The effect of a description. What waited for another one than this is of no use any more.
+/// The effect of a description.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Update {
     /// The content is the same.
     GoesOn,
-    /// The content is the same, and another one was expected.
-    GoesOnAnew,
     /// Another content begins.
     Begins,
-    /// Another content begins than the one that was expected.
-    BeginsAnew,
     /// Another content begins when symbols of this one no longer come.
     Waits,
-    /// The same, and it is another one than was expected.
-    WaitsAnew,
 }
 
 /// Compares two places; the greater one is the newer.
@@ -109,7 +110,8 @@ impl Announced {
             issue,
             is_former: false,
             superseded_by: None,
-            other: None,
+            number: 1,
+            others: VecDeque::new(),
         };
         file.count_content();
         file
@@ -136,8 +138,33 @@ impl Announced {
     }
 
     /// Returns whether the latest instance describes it otherwise.
-    pub(super) const fn is_contradicted(&self) -> bool {
-        self.other.is_some()
+    pub(super) fn is_contradicted(&self) -> bool {
+        !self.others.is_empty()
+    }
+
+    /// Returns whether symbols that came lately may be of another content: it is described
+    /// otherwise, or another session has its name.
+    pub(super) fn is_open(&self) -> bool {
+        self.is_former || self.is_contradicted()
+    }
+
+    /// Returns the number of its description among those of the TOI.
+    pub(super) const fn number(&self) -> u64 {
+        self.number
+    }
+
+    /// Returns the number of the latest description, which may wait.
+    pub(super) fn latest_number(&self) -> u64 {
+        self.others.back().map_or(self.number, |(number, _)| *number)
+    }
+
+    /// Returns the number of the description of which symbols that arrive are: a later one than
+    /// its own when it has ended, or is contradicted.
+    pub(super) fn number_now(&self, now: Utc) -> u64 {
+        match self.has_ended(now) && !self.is_contradicted() {
+            true => self.number + 1,
+            false => self.latest_number(),
+        }
     }
 
     /// Returns whether nothing describes what arrives of it: its session is over, or its
@@ -147,8 +174,14 @@ impl Announced {
         self.is_former || self.until <= now
     }
 
-    /// Takes another description of the file.
-    pub(super) fn update(&mut self, now: Utc, offered: Other, progress: Progress) -> Update {
+    /// Takes another description of the file; adds the entries that lose their turn to `lost`.
+    pub(super) fn update(
+        &mut self,
+        now: Utc,
+        offered: Other,
+        progress: Progress,
+        lost: &mut Vec<FileEntry>,
+    ) -> Update {
         let has_ended = self.has_ended(now);
         // An entry may leave out what an earlier one states, as long as the file is the same.
         let is_anew = has_ended || progress == Progress::Refused;
@@ -156,42 +189,55 @@ impl Announced {
             || is_anew && self.entry.content_md5 != offered.entry.content_md5;
         // Without a digest nothing tells whether it is the same content after the end.
         let is_open = has_ended && self.entry.content_md5.is_none();
-        if differs || is_open {
-            if progress == Progress::Active && differs {
-                let before = self.other.replace(Box::new(offered));
-                let other = self.other.as_ref();
-                let is_same = before.zip(other).is_none_or(|(before, other)| {
-                    !differ(&before.entry, &other.entry) && !differ(&other.entry, &before.entry)
-                });
-                return if is_same { Update::Waits } else { Update::WaitsAnew };
-            }
-            if progress != Progress::Active {
-                let is_awaited = self.other.as_ref().is_none_or(|other| {
-                    !differ(&other.entry, &offered.entry) && !differ(&offered.entry, &other.entry)
-                });
-                self.begin(offered);
-                return if is_awaited { Update::Begins } else { Update::BeginsAnew };
-            }
+        let is_active = progress == Progress::Active || self.is_contradicted();
+        if differs && is_active {
+            self.queue(offered, lost);
+            return Update::Waits;
         }
-        let was_contradicted = self.other.take().is_some();
+        if (differs || is_open) && !is_active {
+            lost.extend((progress != Progress::Finished).then(|| self.entry.clone()));
+            self.begin(self.number + 1, offered);
+            return Update::Begins;
+        }
+        self.number = self.latest_number() + 1;
+        lost.extend(self.others.drain(..).map(|(_, other)| other.entry));
         let is_later = compare(&offered.issue, &self.issue) == Ordering::Greater;
         if has_ended || is_later {
             self.issue = offered.issue;
         }
         self.until = if self.is_former { offered.until } else { offered.until.max(self.until) };
         self.is_former = false;
-        if was_contradicted { Update::GoesOnAnew } else { Update::GoesOn }
+        Update::GoesOn
     }
 
-    /// Takes the waiting description, if there is one.
-    pub(super) fn adopt(&mut self) -> bool {
-        let other = self.other.take();
-        other.map(|other| self.begin(*other)).is_some()
+    /// Lets a description wait for its turn, once.
+    fn queue(&mut self, offered: Other, lost: &mut Vec<FileEntry>) {
+        if let Some((_, last)) = self.others.back_mut()
+            && !differ(&last.entry, &offered.entry)
+            && !differ(&offered.entry, &last.entry)
+        {
+            last.until = offered.until.max(last.until);
+            return;
+        }
+        self.others.push_back((self.latest_number() + 1, offered));
+        while self.others.len() > MAX_OTHERS
+            || self.others.len() > 1 && self.others_bytes() > MAX_OTHERS_BYTES
+        {
+            lost.extend(self.others.pop_front().map(|(_, other)| other.entry));
+        }
     }
 
-    fn begin(&mut self, Other { entry, until, issue }: Other) {
+    /// Begins with the description whose turn it is; returns the entry that it replaces.
+    pub(super) fn adopt(&mut self) -> Option<FileEntry> {
+        let (number, other) = self.others.pop_front()?;
+        let before = self.entry.clone();
+        self.begin(number, other);
+        Some(before)
+    }
+
+    fn begin(&mut self, number: u64, Other { entry, until, issue }: Other) {
         (self.entry, self.until, self.issue) = (entry, until, issue);
-        (self.is_former, self.other) = (false, None);
+        (self.number, self.is_former) = (number, false);
         self.count_content();
     }
 
@@ -205,7 +251,11 @@ impl Announced {
 
     /// Returns about how many octets of memory it takes.
     pub(super) fn bytes(&self) -> usize {
-        Self::needs(&self.entry) + self.other.as_ref().map_or(0, |other| other.entry.bytes())
+        Self::needs(&self.entry) + self.others_bytes()
+    }
+
+    fn others_bytes(&self) -> usize {
+        self.others.iter().map(|(_, other)| other.entry.bytes()).sum()
     }
 
     /// Returns about how many octets an entry takes.

@@ -4,6 +4,12 @@
 //! anything. A session makes room when it brings no symbols, when it reserves more than it fills,
 //! or when it holds more than the one that asks would hold. It never makes room for itself: its
 //! files wait for each other.
+//!
+//! Nobody is authenticated, so all that a sender may use is bounded, and anybody's place can be
+//! taken: a description reserves nothing, disk space is reserved log by log as symbols come, and
+//! where a limit is reached the session that brings no symbols makes room, then the one that fills
+//! least of what it reserves, then the one that holds most. A file that the storage failed is tried
+//! again after a while.
 
 use std::{collections::BTreeMap, time::Duration};
 

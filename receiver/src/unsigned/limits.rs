@@ -1,6 +1,19 @@
 //! Limits of the receiver.
 
-use std::time::Duration;
+use std::{net::IpAddr, time::Duration};
+
+use proto::{flute::fdt::store::Expiry, ids::Tsi};
+
+/// Selection of sessions.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Filter {
+    /// The only sender to accept.
+    pub source: Option<IpAddr>,
+    /// The only session to accept.
+    pub tsi: Option<Tsi>,
+    /// The treatment of expired descriptions.
+    pub expiry: Expiry,
+}
 
 /// Limits on what an unauthenticated network may cost.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

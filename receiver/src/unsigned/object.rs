@@ -13,6 +13,7 @@ use proto::{
 use super::{
     announced::{Progress, SILENT_AFTER},
     output::Output,
+    pauses::Doubt,
     record::Record,
     room::Room,
     status::UnsignedFile,
@@ -72,6 +73,11 @@ pub struct UnsignedObject {
     /// Set when the record is to be written.
     record_dirty: bool,
     sha256: Option<Digest>,
+    /// Time of the opening, or of the last symbol that is of this content without a doubt; `None`
+    /// when all came after a pause.
+    settled_at: Option<Mono>,
+    /// Set while symbols from before a pause and after it may be of two contents.
+    is_held_back: bool,
     received: u64,
     received_until_last_needed: u64,
 }
@@ -109,17 +115,20 @@ impl UnsignedObject {
             recording: None,
             record_dirty: false,
             sha256: None,
+            settled_at: Some(now),
+            is_held_back: false,
             received: 0,
             received_until_last_needed: 0,
         }
     }
 
     /// Handles a packet of this object; `fti` is the content of its EXT_FTI.
-    pub fn handle_packet(
+    pub(super) fn handle_packet(
         &mut self,
         now: Mono,
         packet: &Packet<'_>,
         fti: Option<Oti>,
+        doubt: Doubt,
     ) -> PacketOutcome {
         let oti = *self.layout.oti();
         // spec: rfc6726 5 (the codepoint is the object's FEC Encoding ID; EXT_FTI never changes)
@@ -157,6 +166,12 @@ impl UnsignedObject {
             match outcome {
                 PacketOutcome::Stored => {
                     self.room.touch(now);
+                    match doubt {
+                        Doubt::Nothing => self.settled_at = self.settled_at.max(Some(now)),
+                        // The digest tells.
+                        Doubt::Early => self.is_held_back = self.entry.content_md5.is_none(),
+                        Doubt::Late => {}
+                    }
                     self.received += 1;
                     self.received_until_last_needed = self.received;
                 }
@@ -406,12 +421,34 @@ impl UnsignedObject {
             State::Empty | State::Checking | State::Naming | State::Rechecking => Progress::Active,
             State::Receiving(blocks) if blocks.is_decoding() => Progress::Active,
             State::Opening | State::Receiving(_) | State::Failed(_) => {
-                match now.since(self.stored_at()) >= SILENT_AFTER {
-                    true => Progress::Silent,
-                    false => Progress::Active,
+                match self.settled_at.is_some_and(|at| now.since(at) < SILENT_AFTER) {
+                    true => Progress::Active,
+                    false => Progress::Silent,
                 }
             }
         }
+    }
+
+    /// Returns the time at which it is silent.
+    pub(super) fn silent_at(&self) -> Mono {
+        self.settled_at.map_or(Mono(0), |at| at + SILENT_AFTER)
+    }
+
+    /// Records that it was opened for a symbol that came after a pause.
+    pub(super) const fn open_in_doubt(&mut self) {
+        self.settled_at = None;
+    }
+
+    /// Records that all its symbols are of its content.
+    pub(super) const fn settle(&mut self) {
+        self.settled_at = Some(self.room.stored_at());
+        self.is_held_back = false;
+    }
+
+    /// Lets it be complete although no instance states whether all its symbols are of its
+    /// content; returns whether it waited for that.
+    pub(super) const fn release(&mut self) -> bool {
+        std::mem::replace(&mut self.is_held_back, false)
     }
 
     /// Returns whether its content has a digest, by which it goes on whenever it is described again.
@@ -468,6 +505,7 @@ impl UnsignedObject {
     pub fn drain(&mut self, outputs: &mut VecDeque<Output>) {
         self.drain_log(outputs);
         match &mut self.state {
+            State::Receiving(blocks) if blocks.is_assembled() && self.is_held_back => {}
             State::Receiving(blocks) if blocks.is_assembled() => {
                 self.state = State::Checking;
                 outputs.push_back(Output::VerifyFile(self.layout.clone()));

@@ -1,6 +1,9 @@
 //! The files in reception, and their names and records.
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::{
+    collections::{BTreeMap, BTreeSet, VecDeque},
+    ops::RangeInclusive,
+};
 
 use proto::{
     crypto::Hash16,
@@ -52,6 +55,12 @@ impl Resource {
             Self::Disk => object.disk_bytes() + FILE_BYTES,
         }
     }
+}
+
+/// Returns all objects of a session.
+fn all_of(session: &SessionName) -> RangeInclusive<UnsignedIdentity> {
+    let first = UnsignedIdentity { source: session.0, tsi: session.1, toi: Toi(0) };
+    first..=UnsignedIdentity { toi: Toi(u128::MAX), ..first }
 }
 
 /// The files in reception, by identity and by key.
@@ -515,9 +524,7 @@ impl ObjectTable {
 
     /// Forgets the files of a session: those in reception are removed, complete ones stay.
     pub(super) fn forget_session(&mut self, session: &SessionName, outputs: &mut VecDeque<Output>) {
-        let first = UnsignedIdentity { source: session.0, tsi: session.1, toi: Toi(0) };
-        let last = UnsignedIdentity { toi: Toi(u128::MAX), ..first };
-        let all: Vec<_> = self.objects.range(first..=last).map(|(of, _)| *of).collect();
+        let all: Vec<_> = self.objects.range(all_of(session)).map(|(of, _)| *of).collect();
         self.deferred.retain(|of| session_of(of) != *session);
         for of in all {
             let Some(object) = self.objects.get(&of) else { continue };
@@ -635,6 +642,31 @@ impl ObjectTable {
             |half: char| Hash16::from_hex(&format!("{digits}{}", half.to_string().repeat(16)));
         let (_, of) = self.keys.range(of_half('0')?..=of_half('f')?).next()?;
         self.objects.get_mut(of).filter(|object| object.record().file_name() == name)
+    }
+
+    /// Records that the symbols of a session after a pause are of the same contents, but for those
+    /// files of which `is_other` holds; returns the keys of the files.
+    pub(super) fn settle(
+        &mut self,
+        session: &SessionName,
+        is_other: impl Fn(&UnsignedIdentity) -> bool,
+    ) -> Vec<Hash16> {
+        let of_session = self.objects.range_mut(all_of(session));
+        let same = of_session.filter(|(of, object)| !object.is_complete() && !is_other(of));
+        same.map(|(_, object)| {
+            object.settle();
+            object.layout().object_key()
+        })
+        .collect()
+    }
+
+    /// Lets the files of a session be complete that waited for an instance after a pause; returns
+    /// their keys.
+    pub(super) fn release_held_back(&mut self, session: &SessionName) -> Vec<Hash16> {
+        let held = self.objects.range_mut(all_of(session));
+        let held =
+            held.filter_map(|(_, object)| object.release().then(|| object.layout().object_key()));
+        held.collect()
     }
 
     /// Flushes the logs that are due; returns the keys of their objects.

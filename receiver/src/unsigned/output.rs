@@ -5,7 +5,7 @@ use proto::crypto::{Digest, Hash16};
 use super::status::UnsignedFile;
 use crate::{
     flute::decode::DecodeJob,
-    store::{LogOutput, ObjectLayout},
+    store::{LogOutput, ObjectLayout, StorageError},
 };
 
 /// Effect for the shell to carry out.
@@ -42,4 +42,15 @@ pub enum Output {
     DiscardObject(ObjectLayout),
     /// Show the user that a file is complete: synced, and with its name.
     Complete(UnsignedFile),
+}
+
+/// Error from the verification of an assembled file.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum FinishProblem {
+    /// Length or digest are wrong.
+    WrongDigest,
+    /// Its decoded content is wrong.
+    WrongContent(String),
+    /// The storage failed.
+    Storage(StorageError),
 }

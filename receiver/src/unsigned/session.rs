@@ -3,7 +3,6 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     net::IpAddr,
-    time::Duration,
 };
 
 use proto::{
@@ -22,15 +21,13 @@ use proto::{
 
 use super::{
     announced::{Announced, Catalogue, Issue, Other, Progress, SILENT_AFTER, Update},
+    pauses::{Doubt, Pauses},
     unread::Unread,
 };
 use crate::store::{UnsignedDescription, UnsignedIdentity};
 
 /// Objects of one session whose parameters came before their entry, at most.
 const MAX_EARLY: usize = 1024;
-
-/// Time without a symbol of a session after which a flag A ended it: the flag can be forged.
-pub(super) const CLOSED_AFTER: Duration = Duration::from_secs(5);
 
 /// Name of a session: its sender and its TSI.
 // spec: rfc6726 3.1, rfc5651 4.1, rfc5775 2.1 (a session is a sender and a TSI)
@@ -62,15 +59,7 @@ pub(super) struct FluteSession {
     last_received: Mono,
     /// Time of its last stored symbol.
     stored_at: Option<Mono>,
-    /// Time of the last packet with a symbol, of the FDT or of a file.
-    received_at: Option<Mono>,
-    /// Time of the first flag A after the last symbol of a file.
-    closed_at: Option<Mono>,
-    /// Set when it was silent before the symbols that came last: an instance tells whether they are
-    /// of the same contents.
-    has_paused: bool,
-    /// Set when it is over: the next instance begins another session under its name.
-    is_over: bool,
+    pauses: Pauses,
     /// Sessions that had its name before, and lists of files that its instances had before.
     issue: (u32, u32),
     /// Instances of which entries were refused.
@@ -128,8 +117,10 @@ pub(super) struct DescriptionChanges {
     pub(super) described: Vec<Toi>,
     /// Files that are described otherwise while symbols of them come.
     pub(super) contradicted: BTreeSet<Toi>,
-    /// Files of which another content was expected than the one that comes.
-    pub(super) unexpected: BTreeSet<Toi>,
+    /// Entries that were described otherwise before their content was received.
+    pub(super) lost: Vec<FileEntry>,
+    /// Set when the instance begins another session under the name.
+    pub(super) begins_session: bool,
     /// Files whose entry made room for others.
     pub(super) evicted: BTreeSet<Toi>,
     /// Entries beyond the limit.
@@ -208,20 +199,34 @@ impl Sessions {
         self.sessions.get_mut(&name)
     }
 
-    /// Records that a packet with a symbol arrived, and whether it has the flag A.
-    pub(super) fn handle_symbol(&mut self, now: Mono, name: &SessionName) {
-        let Some(session) = self.sessions.get_mut(name) else { return };
-        session.end_if_closed(now);
-        session.has_paused |= session.is_silent(now);
-        session.closed_at = None;
-        session.received_at = Some(now);
+    /// Records that a packet with a symbol arrived; returns whether the session paused before it.
+    pub(super) fn handle_symbol(&mut self, now: Mono, name: &SessionName, is_of_fdt: bool) -> bool {
+        let session = self.sessions.get_mut(name);
+        session.is_some_and(|session| session.pauses.handle_symbol(now, is_of_fdt))
+    }
+
+    /// Returns what is known of the content of symbols that arrived at `at`.
+    pub(super) fn doubt(&self, at: Mono, name: &SessionName) -> Doubt {
+        self.sessions.get(name).map_or(Doubt::Nothing, |session| session.pauses.doubt(at))
+    }
+
+    /// Returns the sessions that paused, and of which no instance stated within a minute that
+    /// they have other contents: their files may be complete.
+    pub(super) fn take_resumed(&mut self, now: Mono) -> Vec<SessionName> {
+        let sessions = self.sessions.iter_mut();
+        let due = sessions.filter_map(|(name, it)| it.pauses.handle_timeout(now).then_some(*name));
+        due.collect()
+    }
+
+    /// Returns the time of the next [`Self::take_resumed`].
+    pub(super) fn deadline(&self) -> Option<Mono> {
+        self.sessions.values().filter_map(|session| session.pauses.awaited_until()).min()
     }
 
     /// Records that a packet had the flag A.
-    // spec: rfc5651 5.1 (A is a hint: it counts only once the session is silent)
     pub(super) fn handle_close(&mut self, now: Mono, name: &SessionName) {
         if let Some(session) = self.sessions.get_mut(name) {
-            session.closed_at.get_or_insert(now);
+            session.pauses.handle_close(now);
         }
     }
 
@@ -268,14 +273,17 @@ impl Sessions {
             .is_some_and(|oti| oti.encoding_id() != codepoint || fti.is_some_and(|fti| fti != oti))
     }
 
-    /// Returns whether the symbols of an object that arrive may be of another content than the one
-    /// that is described: its description has expired, its session is over, or the latest instance
-    /// describes it otherwise. They wait for an instance that decides.
-    pub(super) fn is_undecided(&self, now: Utc, of: &UnsignedIdentity) -> bool {
-        let Some(session) = self.sessions.get(&session_of(of)) else { return false };
-        let Some(file) = session.files.files().get(&of.toi) else { return false };
-        let is_open = session.is_over || session.has_paused;
-        is_open || file.is_contradicted() || file.has_ended(now)
+    /// Returns the number of the description of which the symbols of an object are that arrive,
+    /// where it is another one than the one in reception: this one has expired, or the latest
+    /// instance describes the object otherwise. They wait for it.
+    pub(super) fn is_undecided(&self, now: Utc, of: &UnsignedIdentity) -> Option<u64> {
+        let file = self.announced(of)?;
+        Some(file.number_now(now)).filter(|number| *number != file.number())
+    }
+
+    /// Returns a file as its session describes it.
+    pub(super) fn announced(&self, of: &UnsignedIdentity) -> Option<&Announced> {
+        self.sessions.get(&session_of(of))?.files.files().get(&of.toi)
     }
 
     /// Returns the description of a file.
@@ -298,16 +306,14 @@ impl Sessions {
         older.into_iter().map(|toi| UnsignedIdentity { toi, ..*of }).collect()
     }
 
-    /// Describes a file as the latest instance does, from which its reception differs; returns
-    /// whether there is such a description.
-    pub(super) fn adopt(&mut self, of: &UnsignedIdentity) -> bool {
-        let Some(session) = self.sessions.get_mut(&session_of(of)) else { return false };
-        let adopted = session.files.change(of.toi, Announced::adopt).unwrap_or_default();
-        if adopted {
-            session.early.remove(&of.toi);
-            session.count_bytes();
-        }
-        adopted
+    /// Describes a file as the next instance that waits for its turn does; returns the entry that
+    /// this replaces.
+    pub(super) fn adopt(&mut self, of: &UnsignedIdentity) -> Option<FileEntry> {
+        let session = self.sessions.get_mut(&session_of(of))?;
+        let replaced = session.files.change(of.toi, Announced::adopt)??;
+        session.early.remove(&of.toi);
+        session.count_bytes();
+        Some(replaced)
     }
 
     /// Returns all described files.
@@ -359,9 +365,6 @@ impl FluteSession {
         now: Now,
         packet: &Packet<'_>,
     ) -> Result<FdtEvent, WireError> {
-        self.end_if_closed(now.mono);
-        self.has_paused |= self.is_silent(now.mono);
-        self.received_at = Some(now.mono);
         let event = self.fdt.handle_packet(now.utc, packet);
         match &event {
             Ok(FdtEvent::Collected) => self.collecting_at = Some(now.mono),
@@ -385,12 +388,9 @@ impl FluteSession {
         self.fdt.take_given_up()
     }
 
-    fn is_silent(&self, now: Mono) -> bool {
-        self.received_at.is_some_and(|at| now.since(at) >= SILENT_AFTER)
-    }
-
-    fn end_if_closed(&mut self, now: Mono) {
-        self.is_over |= self.closed_at.is_some_and(|at| now.since(at) >= CLOSED_AFTER);
+    /// Records that the session goes on after a pause: what it has said before is repeated.
+    pub(super) const fn go_on(&mut self) {
+        self.pauses.handle_instance();
     }
 
     /// Returns a copy of the held instance `id`.
@@ -400,9 +400,7 @@ impl FluteSession {
 
     /// Returns whether a repetition of the held instance `id` may decide something.
     pub(super) fn waits_for(&self, now: Utc, id: u32) -> bool {
-        self.is_over
-            || self.has_paused
-            || self.truncated.contains(&id)
+        self.truncated.contains(&id)
             || self.files.files().values().any(|file| file.is_contradicted() || file.has_ended(now))
     }
 
@@ -422,11 +420,11 @@ impl FluteSession {
         rewritten: Option<Rewrite>,
         known: &Known<'_>,
     ) -> DescriptionChanges {
-        self.begin_session(now, &instance, rewritten);
+        let begins_session = self.begin_session(now, &instance, rewritten);
         if rewritten == Some(Rewrite::Files) {
             self.issue.1 += 1;
         }
-        let mut changes = DescriptionChanges::default();
+        let mut changes = DescriptionChanges { begins_session, ..DescriptionChanges::default() };
         self.truncated.remove(&instance.id);
         let mut is_searched = false;
         let listed: BTreeSet<_> = instance.instance.files.iter().map(|file| file.toi).collect();
@@ -437,11 +435,18 @@ impl FluteSession {
             let toi = offered.entry.toi;
             if self.files.files().contains_key(&toi) {
                 let progress = (known.progress)(toi);
-                let update = self.files.change(toi, |file| file.update(now.utc, offered, progress));
-                let Some(update) = update else { continue };
-                add(&mut changes, toi, update);
-                if matches!(update, Update::Begins | Update::BeginsAnew) {
-                    self.early.remove(&toi);
+                let update = self
+                    .files
+                    .change(toi, |file| file.update(now.utc, offered, progress, &mut changes.lost));
+                match update {
+                    Some(Update::Begins) => {
+                        self.early.remove(&toi);
+                        changes.replaced.insert(toi);
+                    }
+                    Some(Update::Waits) => {
+                        changes.contradicted.insert(toi);
+                    }
+                    Some(Update::GoesOn) | None => {}
                 }
                 changes.described.push(toi);
                 continue;
@@ -464,22 +469,30 @@ impl FluteSession {
     }
 
     /// Begins another session under the name of one that is over: it was closed, all that it
-    /// described has expired, or it was silent and its instances are others since.
-    fn begin_session(&mut self, now: Now, instance: &HeldInstance, rewritten: Option<Rewrite>) {
+    /// described has expired, or it was silent and its instances are others since. Returns whether
+    /// it described files before.
+    fn begin_session(
+        &mut self,
+        now: Now,
+        instance: &HeldInstance,
+        rewritten: Option<Rewrite>,
+    ) -> bool {
         let mut files = self.files.files().values();
-        let has_expired = files.len() > 0 && files.all(|file| file.has_ended(now.utc));
-        let has_paused = std::mem::take(&mut self.has_paused);
-        let is_over = self.is_over || has_expired || rewritten.is_some() && has_paused;
+        let has_files = files.len() > 0;
+        let has_expired = has_files && files.all(|file| file.has_ended(now.utc));
+        let is_other = rewritten.is_some() && self.pauses.was_silent();
+        let is_over = self.pauses.was_closed() || has_expired || is_other;
+        self.pauses.handle_instance();
         if !is_over {
-            return;
+            return false;
         }
         self.issue = (self.issue.0 + 1, 0);
-        (self.is_over, self.closed_at) = (false, None);
         self.truncated.clear();
         self.unread = Unread::default();
         self.early.clear();
         self.fdt.keep_only(instance.id);
         self.files.leave();
+        has_files
     }
 
     /// Removes the entries of files that are finished, and those that describe nothing any more,
@@ -497,29 +510,5 @@ impl FluteSession {
             self.files.remove(*toi);
         }
         settled
-    }
-}
-
-/// Adds the effect of an entry.
-fn add(changes: &mut DescriptionChanges, toi: Toi, update: Update) {
-    match update {
-        Update::GoesOn => {}
-        Update::GoesOnAnew => {
-            changes.unexpected.insert(toi);
-        }
-        Update::Begins => {
-            changes.replaced.insert(toi);
-        }
-        Update::BeginsAnew => {
-            changes.replaced.insert(toi);
-            changes.unexpected.insert(toi);
-        }
-        Update::Waits => {
-            changes.contradicted.insert(toi);
-        }
-        Update::WaitsAnew => {
-            changes.contradicted.insert(toi);
-            changes.unexpected.insert(toi);
-        }
     }
 }

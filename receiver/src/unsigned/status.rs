@@ -96,8 +96,11 @@ pub struct UnsignedStats {
     pub held: u64,
     /// Symbols of a wrong length or number.
     pub invalid: u64,
-    /// Waiting packets that were evicted, and packets whose description had expired.
+    /// Waiting packets that were evicted.
     pub dropped: u64,
+    /// Packets that waited for a description, and may be of another content than the one that it
+    /// describes.
+    pub undecided: u64,
     /// Assembled files with a wrong digest, length or content encoding.
     pub wrong_digest: u64,
 }

@@ -25,8 +25,8 @@ const OVERHEAD: usize = 64;
 pub enum For {
     /// The one that is described, or will be.
     This,
-    /// Another one perhaps: its description decides.
-    Next,
+    /// That of the description with this number.
+    Next(u64),
 }
 
 /// A waiting packet.
@@ -48,6 +48,10 @@ impl Held {
 #[derive(Debug)]
 pub struct Waiting {
     queues: BTreeMap<(UnsignedIdentity, For), Queue>,
+    /// Copies of packets that came after a pause of their session: they are in use, and may be of
+    /// another content all the same.
+    copies: BTreeMap<UnsignedIdentity, Queue>,
+    /// Octets of all, copies included.
     bytes: usize,
     limit: usize,
 }
@@ -66,7 +70,7 @@ impl Waiting {
     /// Creates an empty store of at most `limit` octets.
     #[must_use]
     pub const fn new(limit: usize) -> Self {
-        Self { queues: BTreeMap::new(), bytes: 0, limit }
+        Self { queues: BTreeMap::new(), copies: BTreeMap::new(), bytes: 0, limit }
     }
 
     /// Stores a packet that arrived at `at`; returns the number of packets that were dropped for it, itself included.
@@ -80,6 +84,7 @@ impl Waiting {
             return 1;
         }
         let mut dropped = 0;
+        while self.bytes + packet.len() + OVERHEAD > self.limit && self.drop_copy() {}
         while self.bytes + packet.len() + OVERHEAD > self.limit && self.drop_one() {
             dropped += 1;
         }
@@ -92,6 +97,55 @@ impl Waiting {
         queue.bytes += packet.len() + OVERHEAD;
         self.bytes += packet.len() + OVERHEAD;
         dropped
+    }
+
+    /// Keeps a copy of a packet that is in use, where there is room.
+    pub fn copy(&mut self, at: Mono, object: UnsignedIdentity, packet: &[u8]) {
+        let taken = packet.len() + OVERHEAD;
+        let is_new = !self.copies.contains_key(&object);
+        if self.bytes + taken > self.limit || is_new && self.copies.len() >= MAX_OBJECTS {
+            return;
+        }
+        let queue = self.copies.entry(object).or_default();
+        queue.last = at;
+        queue.packets.push_back(Held { at, datagram: packet.to_vec() });
+        queue.bytes += taken;
+        self.bytes += taken;
+    }
+
+    /// Lets the copies of packets of an object wait for the description with a number.
+    pub fn use_copies(&mut self, object: &UnsignedIdentity, number: u64) {
+        let Some(copies) = self.copies.remove(object) else { return };
+        let queue = self.queues.entry((*object, For::Next(number))).or_default();
+        let since = std::mem::replace(&mut queue.packets, copies.packets);
+        queue.packets.extend(since);
+        queue.bytes += copies.bytes;
+        queue.last = queue.last.max(copies.last);
+    }
+
+    /// Drops the copies of the packets of a session.
+    pub fn drop_copies(&mut self, source: IpAddr, tsi: Tsi) {
+        let first = UnsignedIdentity { source, tsi, toi: Toi(0) };
+        let last = UnsignedIdentity { toi: Toi(u128::MAX), ..first };
+        let objects: Vec<_> = self.copies.range(first..=last).map(|(of, _)| *of).collect();
+        for of in objects {
+            self.bytes -= self.copies.remove(&of).map_or(0, |queue| queue.bytes);
+        }
+    }
+
+    fn drop_copy(&mut self) -> bool {
+        let dropped = self.copies.pop_last().map(|(_, queue)| queue.bytes);
+        self.bytes -= dropped.unwrap_or_default();
+        dropped.is_some()
+    }
+
+    /// Removes the packets that waited for descriptions of an object before that with a number;
+    /// returns their number.
+    pub fn drop_before(&mut self, object: &UnsignedIdentity, number: u64) -> u64 {
+        let range = (*object, For::Next(0))..(*object, For::Next(number));
+        let queues: Vec<_> = self.queues.range(range).map(|((_, of), _)| *of).collect();
+        let dropped: usize = queues.into_iter().map(|of| self.take(object, of).len()).sum();
+        u64::try_from(dropped).unwrap_or(u64::MAX)
     }
 
     /// Removes all packets of an object, in the order of their arrival.
@@ -146,15 +200,6 @@ impl Waiting {
         is_unknown: impl Fn(&UnsignedIdentity) -> bool,
     ) -> bool {
         self.queues.iter().any(|((of, _), queue)| now.since(queue.last) < span && is_unknown(of))
-    }
-
-    /// Returns the objects of a session with packets that wait for a decision.
-    #[must_use]
-    pub fn undecided(&self, source: IpAddr, tsi: Tsi) -> Vec<UnsignedIdentity> {
-        let first = UnsignedIdentity { source, tsi, toi: Toi(0) };
-        let last = UnsignedIdentity { toi: Toi(u128::MAX), ..first };
-        let queues = self.queues.range((first, For::This)..=(last, For::Next));
-        queues.filter(|((_, of), _)| *of == For::Next).map(|((of, _), _)| *of).collect()
     }
 
     /// Returns the objects with waiting packets.

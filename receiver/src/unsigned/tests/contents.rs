@@ -95,7 +95,7 @@ fn a_forged_description_costs_what_comes_until_the_true_one_is_repeated() {
     bench.send(1, &ones(), 20..25);
     assert_eq!(bench.core.stats().accepted, 20, "the others wait");
     bench.tell(0, vec![entry(1, "a", None)]);
-    assert_eq!(bench.core.stats().dropped, 5, "they may have been of the other content");
+    assert_eq!(bench.core.stats().undecided, 5, "they may have been of the other content");
     bench.send(1, &ones(), 20..25);
     bench.later(2);
     assert_eq!(bench.file("a"), Some(&ones()[..]));
@@ -173,7 +173,7 @@ fn a_file_that_progressed_lately_goes_on_after_a_forged_end() {
     bench.receive(&close());
     bench.later(6);
     bench.send(1, &ones(), 20..22);
-    assert_eq!(bench.core.stats().accepted, 20, "they wait for an instance");
+    assert_eq!(bench.core.stats().accepted, 22, "they are used until an instance tells otherwise");
     bench.tell(0, vec![entry(1, "a", None)]);
     bench.send(1, &ones(), 22..25);
     bench.later(2);
@@ -323,4 +323,171 @@ fn an_undigested_file_goes_on_where_the_user_knows_that_it_is_the_same() {
     anew.tell(0, vec![entry(1, "a", None)]);
     assert_eq!(anew.state("1").0, "described");
     assert!(anew.disk.parts.is_empty() && anew.disk.logs.is_empty());
+}
+
+/// Returns an instance with one file, which is repeated later as it is.
+fn issued(toi: u128, location: &str, digest_of: Option<&[u8]>) -> Vec<u8> {
+    SENT.instance_of(0, now().utc + HOUR, vec![entry(toi, location, digest_of)])
+}
+
+// test: rfc6726 3.3
+#[test]
+fn a_pause_is_no_restart() {
+    for digest_of in [None, Some(ones())] {
+        for (before, then_again) in [(0, None), (12, None), (12, Some(0)), (12, Some(20))] {
+            let mut bench = Bench::new();
+            let fdt = issued(1, "a", digest_of.as_deref());
+            bench.receive(&fdt);
+            bench.send(1, &ones(), 0..before);
+            bench.later(12);
+            bench.send(1, &ones(), before..25);
+            if let Some(seconds) = then_again {
+                bench.later(seconds);
+                bench.receive(&fdt);
+            }
+            bench.later(60);
+            let case = (digest_of.is_some(), before, then_again);
+            assert_eq!(bench.file("a"), Some(&ones()[..]), "{case:?}");
+            assert!(bench.is_all_complete() && bench.complete.len() == 1, "{case:?}");
+            assert_eq!((bench.core.waiting(), bench.core.stats().undecided), (0, 0));
+        }
+    }
+}
+
+#[test]
+fn a_session_of_a_packet_in_twelve_seconds_is_received() {
+    for digest_of in [None, Some(ones())] {
+        let mut bench = Bench::new();
+        bench.receive(&issued(1, "a", digest_of.as_deref()));
+        for at in 0..25 {
+            bench.later(12);
+            bench.send(1, &ones(), at..at + 1);
+        }
+        bench.later(60);
+        assert_eq!(bench.file("a"), Some(&ones()[..]));
+        assert!(bench.is_all_complete());
+    }
+}
+
+#[test]
+fn a_second_file_behind_a_pause_is_received() {
+    let mut bench = Bench::new();
+    let files = vec![entry(1, "a", None), entry(2, "b", Some(&twos()))];
+    bench.receive(&SENT.instance_of(0, now().utc + HOUR, files));
+    bench.send(1, &ones(), 0..25);
+    bench.later(11);
+    bench.send(2, &twos(), 0..25);
+    assert_eq!((bench.file("a"), bench.file("b")), (Some(&ones()[..]), Some(&twos()[..])));
+}
+
+#[test]
+fn what_came_since_a_pause_is_not_mixed_into_what_came_before() {
+    for closes in [false, true] {
+        let mut bench = Bench::new();
+        bench.receive(&issued(1, "a", None));
+        bench.send(1, &ones(), 0..10);
+        if closes {
+            bench.receive(&close());
+        }
+        bench.later(12);
+        bench.send(1, &twos(), 5..25);
+        assert_eq!(bench.state("1").0, "receiving", "all symbols are there");
+        assert_eq!(bench.standing(), Standing::Open);
+        bench.later(9);
+        // Another document: the sender has started again.
+        bench.tell(0, vec![entry(1, "a", None)]);
+        bench.send(1, &twos(), 0..5);
+        bench.later(2);
+        assert_eq!(bench.file("a"), Some(&twos()[..]), "nothing of it was dropped");
+        assert_eq!((bench.complete.len(), bench.disk.parts.len()), (1, 0));
+    }
+}
+
+#[test]
+fn what_came_since_a_pause_is_of_the_file_that_is_described_then() {
+    for digest_of in [None, Some(ones())] {
+        let mut bench = Bench::new();
+        bench.receive(&issued(1, "a", digest_of.as_deref()));
+        bench.send(1, &ones(), 0..10);
+        bench.later(12);
+        bench.send(1, &twos(), 0..25);
+        bench.later(1);
+        bench.tell(0, vec![entry(1, "b", digest_of.is_some().then(twos).as_deref())]);
+        bench.later(2);
+        assert_eq!((bench.file("a"), bench.file("b")), (None, Some(&twos()[..])));
+    }
+}
+
+#[test]
+fn of_two_pauses_what_came_between_is_of_neither_new_content() {
+    let mut bench = Bench::new();
+    bench.receive(&issued(1, "a", None));
+    bench.send(1, &ones(), 0..5);
+    bench.later(12);
+    bench.send(1, &[0x33; LENGTH], 5..10);
+    bench.later(12);
+    bench.send(1, &twos(), 10..25);
+    bench.tell(0, vec![entry(1, "a", None)]);
+    assert_eq!(bench.state("1"), ("receiving", 0));
+    bench.sync();
+    assert_eq!(bench.state("1"), ("receiving", 15));
+    bench.send(1, &twos(), 0..10);
+    bench.later(2);
+    assert_eq!(bench.file("a"), Some(&twos()[..]));
+}
+
+// test: rfc5651 5.1
+#[test]
+fn a_forged_flag_a_does_no_more_than_silence() {
+    for digest_of in [None, Some(ones())] {
+        for seconds in [6, 12] {
+            let mut bench = Bench::new();
+            let fdt = issued(1, "a", digest_of.as_deref());
+            bench.receive(&fdt);
+            bench.send(1, &ones(), 0..10);
+            bench.receive(&close());
+            bench.later(seconds);
+            bench.send(1, &ones(), 10..20);
+            bench.receive(&fdt);
+            bench.send(1, &ones(), 20..25);
+            bench.later(2);
+            assert_eq!(bench.file("a"), Some(&ones()[..]), "the same document");
+            assert_eq!((bench.core.stats().accepted, bench.core.stats().undecided), (25, 0));
+        }
+    }
+}
+
+// test: rfc6726 3.2
+#[test]
+fn data_long_before_its_first_description_is_received() {
+    for digest_of in [None, Some(ones())] {
+        for pauses in [[12, 0], [12, 12], [0, 12]] {
+            let mut bench = Bench::new();
+            bench.send(1, &ones(), 0..10);
+            bench.later(pauses[0]);
+            bench.send(1, &ones(), 10..25);
+            bench.later(pauses[1]);
+            bench.receive(&issued(1, "a", digest_of.as_deref()));
+            bench.later(2);
+            assert_eq!(bench.file("a"), Some(&ones()[..]), "{pauses:?}");
+            assert_eq!(bench.core.stats().undecided, 0);
+        }
+    }
+}
+
+#[test]
+fn data_before_a_restart_is_not_of_what_is_described_after_it() {
+    let mut bench = Bench::new();
+    bench.tell(0, vec![entry(1, "a", None)]);
+    bench.send(1, &ones(), 0..25);
+    // Its description was lost.
+    bench.send(2, &ones(), 0..20);
+    bench.later(12);
+    bench.tell(0, vec![entry(1, "a", None), entry(2, "b", None)]);
+    bench.send(2, &twos(), 20..25);
+    bench.later(2);
+    assert_eq!((bench.file("b"), bench.core.stats().undecided), (None, 20));
+    bench.send(2, &twos(), 0..20);
+    bench.later(2);
+    assert_eq!(bench.file("b"), Some(&twos()[..]));
 }

@@ -10,8 +10,15 @@
 //! that arrived could not be read. In the end
 //! nothing is lost any more, and all becomes complete.
 //!
+//! A sender may pause for longer than ten seconds at any point, send its FDT once, send data before
+//! it, describe a TOI otherwise three times in a row, and anybody may forge the flag A. A file that
+//! arrives whole under a description that arrived and has not expired is received, whatever pauses
+//! there are.
+//!
 //! Without a digest two contents of one description differ by silence and by an end that arrives:
-//! such a sender pauses for ten seconds at least before it starts again, see the module.
+//! such a sender pauses for ten seconds at least before it starts again, see the module. Before the
+//! first FDT of all has arrived nothing tells them: a sender that starts again then has other TOIs.
+//! One that has started again brings its FDT to the receiver within a minute.
 
 use crate::rng::SplitMix64;
 
@@ -82,6 +89,10 @@ struct World {
     /// Files of the latest FDT that this run of the receiver was given.
     latest: Option<Vec<SentFile>>,
     checked: usize,
+    /// Time at which the sender started.
+    started_at: Duration,
+    /// Set once an FDT arrived that it has sent since.
+    is_received: bool,
 }
 
 impl World {
@@ -110,6 +121,8 @@ impl World {
             was_unread: false,
             latest: None,
             checked: 0,
+            started_at: Duration::ZERO,
+            is_received: true,
         };
         world.start();
         world
@@ -141,6 +154,7 @@ impl World {
             match self.rng.below(8) {
                 0 | 1 => self.restart_sender()?,
                 2 => self.restart_receiver(),
+                3 if self.chance(50) => self.describe_three_times()?,
                 3 => self.renew_a_file(),
                 4 => {
                     let pause = self.rng.below(30_000);
@@ -152,6 +166,7 @@ impl World {
         }
         // What was of use to anybody before is silent or over now.
         self.lost_percent = 0;
+        self.send_once()?;
         for _ in 0..4 {
             self.pass()?;
             self.pause(6_000)?;
@@ -217,7 +232,7 @@ impl World {
             Header::close(Tsi(SENT.tsi)).emit(Extensions::NONE, &mut close).unwrap();
             self.bench.receive(&close);
         }
-        let again = self.chance(60);
+        let again = self.chance(60) && self.latest.is_some();
         let is_noticed = is_closed || self.numbering == Numbering::Rewritten;
         if again {
             self.next_toi = 1;
@@ -235,6 +250,7 @@ impl World {
         };
         self.pause(pause)?;
         self.start();
+        (self.started_at, self.is_received) = (self.bench.elapsed, false);
         self.trace(format!("restart closed {is_closed} again {again}"));
         Ok(())
     }
@@ -249,6 +265,73 @@ impl World {
         (self.is_unread, self.was_unread) = (false, false);
     }
 
+    /// Describes a TOI otherwise three times, with all data of each content at once.
+    fn describe_three_times(&mut self) -> Result<(), String> {
+        let at = usize::try_from(self.rng.below(self.files.len() as u64)).unwrap();
+        let toi = self.files[at].toi;
+        let lost_percent = std::mem::replace(&mut self.lost_percent, 0);
+        for _ in 0..3 {
+            let location = self.files[at].location;
+            let made = self.made(location);
+            self.files[at] = SentFile { toi, has_digest: true, ..made };
+            self.instance += u32::from(self.numbering == Numbering::CountedUp);
+            self.send_fdt()?;
+            let file = self.files[at].clone();
+            self.send_whole(&file)?;
+        }
+        self.lost_percent = lost_percent;
+        Ok(())
+    }
+
+    /// Sends all symbols of a file, in which anybody may forge the flag A, and pauses, none of which
+    /// tells anything.
+    fn send_whole(&mut self, file: &SentFile) -> Result<(), String> {
+        let sent = Sent { toi: file.toi, fti: file.fti, ..SENT };
+        for packet in sent.data(&file.content, file.oti, 0..file.oti.partition().largest() + 3) {
+            if self.lifetime >= HOUR && self.chance(5) {
+                self.forge_close();
+                let pause = self.rng.below(25_000);
+                self.pause(pause)?;
+            }
+            self.bench.receive(&packet);
+            self.check()?;
+        }
+        Ok(())
+    }
+
+    fn forge_close(&mut self) {
+        if self.chance(30) {
+            let mut close = Vec::new();
+            Header::close(Tsi(SENT.tsi)).emit(Extensions::NONE, &mut close).unwrap();
+            self.bench.receive(&close);
+        }
+    }
+
+    /// Sends the FDT once, and all files once, with pauses: they are received.
+    fn send_once(&mut self) -> Result<(), String> {
+        self.pause(10_000)?;
+        self.expires = self.bench.now().utc;
+        self.send_fdt()?;
+        let is_long = self.lifetime >= HOUR;
+        let pause = if is_long { self.rng.below(40_000) } else { 0 };
+        self.pause(pause)?;
+        for file in self.files.clone() {
+            self.send_whole(&file)?;
+        }
+        self.bench.sync();
+        // As long as a file that came before is not silent, and as long as an instance is awaited.
+        self.pause(10_000)?;
+        self.pause(60_000)?;
+        self.trace("sent once");
+        for SentFile { toi, location, content, .. } in &self.files {
+            if self.bench.file(location) != Some(&content[..]) {
+                let files: Vec<_> = self.bench.core.files().collect();
+                return Err(format!("TOI {toi}, {location} was sent whole: {files:?}"));
+            }
+        }
+        Ok(())
+    }
+
     /// Sends a newer version of a file, under a TOI of its own.
     fn renew_a_file(&mut self) {
         let at = usize::try_from(self.rng.below(self.files.len() as u64)).unwrap();
@@ -261,6 +344,14 @@ impl World {
     }
 
     fn pause(&mut self, milliseconds: u64) -> Result<(), String> {
+        let since = self.bench.elapsed.saturating_sub(self.started_at);
+        if !self.is_received
+            && since + Duration::from_millis(milliseconds) > Duration::from_secs(55)
+        {
+            let lost_percent = std::mem::replace(&mut self.lost_percent, 0);
+            self.send_fdt()?;
+            self.lost_percent = lost_percent;
+        }
         self.bench.elapsed += Duration::from_millis(milliseconds);
         self.bench.core.handle_timeout(self.bench.now());
         self.bench.settle();
@@ -285,9 +376,16 @@ impl World {
         // The storage of a disk that is busy answers late, perhaps behind the pause that follows.
         self.bench.is_slow = self.lost_percent > 0 && self.chance(25);
         let starts_with_fdt = self.chance(80);
+        let repeats_fdt = self.lost_percent == 0 || self.chance(70);
         for (at, packet) in packets.iter().enumerate() {
-            if at % repeats == 0 && (at > 0 || starts_with_fdt) {
+            let is_repeated = at % repeats == 0 && (at > 0 || starts_with_fdt);
+            if is_repeated && (repeats_fdt || at == 0) {
                 self.send_fdt()?;
+            }
+            if self.lost_percent > 0 && self.chance(2) {
+                self.forge_close();
+                let pause = self.rng.below(30_000);
+                self.pause(pause)?;
             }
             self.bench.elapsed += Duration::from_millis(self.rng.below(60));
             if !self.chance(self.lost_percent) {
@@ -304,6 +402,8 @@ impl World {
 
     fn send_fdt(&mut self) -> Result<(), String> {
         let at = self.bench.now().utc;
+        // The next instance begins another session once all has expired.
+        self.is_unread &= at < self.expires;
         let is_old = self.expires.since(at) < self.lifetime / 2;
         if is_old && self.numbering == Numbering::CountedUp {
             self.instance += 1;
@@ -323,6 +423,7 @@ impl World {
         let is_lost = self.chance(self.lost_percent);
         self.trace(format!("FDT lost {is_lost}"));
         if !is_lost {
+            self.is_received = true;
             self.latest = Some(self.files.clone());
             self.is_unread &= self.numbering == Numbering::CountedUp;
             self.is_unread |= self.is_odd;
