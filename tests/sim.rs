@@ -155,6 +155,11 @@ fn a_version_that_a_hanging_hook_did_not_print_is_read_again() {
 }
 
 #[test]
+fn a_success_of_an_earlier_attempt_is_counted_once() {
+    pass(&[90_005_376, 90_005_856, 90_009_810]);
+}
+
+#[test]
 fn a_campaign_that_a_root_revoked_before_a_power_cut_is_not_damaged() {
     pass(&[30_000_163, 30_007_045]);
 }

@@ -72,8 +72,8 @@ fn end_successors(
     let named = armings.iter().find(|row| Some(&row.correlator) == correlator);
     let Some((campaign, attempt)) = named.map(|row| (row.campaign, row.attempt)) else { return };
     let later = armings.iter_mut().filter(|row| row.campaign == campaign && row.attempt > attempt);
-    for row in later.filter(|row| !row.may_run()) {
-        row.record_result(code.0, phase_of(code), &format!("{text} for attempt {attempt}"), now);
+    for row in later.filter(|row| row.result_code.is_none() && !row.may_run()) {
+        row.succeed_with(phase_of(code), format!("attempt {attempt}: {text}"), now);
     }
 }
 

@@ -209,6 +209,13 @@ impl ArmingAttempt {
         is_open
     }
 
+    /// Records the success of an earlier attempt, which makes this one needless. It has no result of
+    /// its own: that is counted once.
+    pub fn succeed_with(&mut self, phase: ArmingPhase, reason: String, now: Utc) {
+        self.enter(phase, reason);
+        self.updated = now;
+    }
+
     /// Records the answer of the user, with the result code when he has declined.
     pub fn record_consent(
         &mut self,
