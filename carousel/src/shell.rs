@@ -10,6 +10,7 @@ pub mod files;
 pub mod package_dir;
 pub mod plan_checks;
 pub mod progress;
+pub mod rate;
 pub mod repair_encoder;
 pub mod send;
 pub mod sender;

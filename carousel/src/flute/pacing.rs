@@ -5,7 +5,7 @@
 //! Lateness of the sender is made good at once by at most a millisecond of the rate; what is lost
 //! beyond that on a busy machine is made good slowly, by sending a tenth faster.
 
-use std::{fmt, num::NonZeroU64, str::FromStr, time::Duration};
+use std::{fmt, num::NonZeroU64, time::Duration};
 
 use proto::time::Mono;
 
@@ -19,7 +19,7 @@ const MAX_LOST: Duration = Duration::from_millis(200);
 const CATCH_UP: u32 = 10;
 
 /// Slowest and fastest session.
-const RATES: std::ops::RangeInclusive<u64> = 64_000..=1_000_000_000;
+pub const RATES: std::ops::RangeInclusive<u64> = 64_000..=1_000_000_000;
 
 /// The rate of a session.
 ///
@@ -50,25 +50,6 @@ impl Rate {
         // At most 64 KiB: 5.2e14 nanobits.
         let nanobits = u64::try_from(octets).unwrap_or(u64::MAX).saturating_mul(8_000_000_000);
         Duration::from_nanos(nanobits.div_ceil(self.0.get()))
-    }
-}
-
-impl FromStr for Rate {
-    type Err = String;
-
-    /// Reads bits in a second, with an optional suffix `k`, `M` or `G`.
-    fn from_str(text: &str) -> Result<Self, String> {
-        let (digits, factor) = match text.char_indices().last() {
-            Some((at, 'k')) => (text.get(..at), 1_000),
-            Some((at, 'M')) => (text.get(..at), 1_000_000),
-            Some((at, 'G')) => (text.get(..at), 1_000_000_000),
-            Some(_) | None => (Some(text), 1),
-        };
-        digits
-            .filter(|digits| digits.bytes().all(|octet| octet.is_ascii_digit()))
-            .and_then(|digits| digits.parse::<u64>().ok()?.checked_mul(factor))
-            .and_then(Self::new)
-            .ok_or_else(|| format!("{text:?} is no rate of 64k to 1G bits per second"))
     }
 }
 
@@ -202,19 +183,5 @@ mod tests {
             busiest = busiest.max(run(&mut pacer, from, Duration::from_millis(1), step));
         }
         assert!(busiest <= 2 * 12_500, "{busiest}");
-    }
-
-    #[test]
-    fn rates_are_read_with_their_suffix_and_within_their_range() {
-        for (text, bits) in
-            [("40M", 40_000_000), ("64k", 64_000), ("1G", 1_000_000_000), ("1234567", 1_234_567)]
-        {
-            let rate: Rate = text.parse().unwrap();
-            assert_eq!(rate.bits_per_second(), bits);
-            assert_eq!(rate.to_string().parse(), Ok(rate));
-        }
-        for wrong in ["", "M", "-1M", "+1M", "1.5M", "63999", "2G", "1m", "99999999999999999999G"] {
-            assert!(wrong.parse::<Rate>().is_err(), "{wrong}");
-        }
     }
 }

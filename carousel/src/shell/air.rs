@@ -12,6 +12,7 @@ use super::{
     clock, package_dir,
     package_dir::{OpenPackage, PlanFile},
     progress::{ProgressMeter, ProgressOutput, Unit},
+    rate::rate,
     sender::{OnAir, Planned, Progress},
     udp::{self, GroupAndPort, SendOptions},
     watch::{self, ProgressView},
@@ -40,7 +41,7 @@ pub struct AirArgs {
     #[arg(long, value_parser = clap::value_parser!(u32).range(1..))]
     pub tsi: Option<u32>,
     /// Bits of UDP payload per second, e.g. 40M
-    #[arg(long, default_value = "40M")]
+    #[arg(long, default_value = "40M", value_parser = rate)]
     pub rate: Rate,
     /// Send although the address is not among the campaign's sources; only receivers that accept
     /// any source will listen

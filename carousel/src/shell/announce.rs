@@ -23,6 +23,7 @@ use tokio::{
 use super::{
     answer::print,
     clock,
+    rate::rate,
     session_options::{FecName, ProfileName},
     udp::{self, GroupAndPort, SendOptions},
 };
@@ -45,7 +46,7 @@ pub struct AnnounceArgs {
     #[arg(long)]
     pub tsi: u64,
     /// Bits of UDP payload per second, e.g. 20M
-    #[arg(long, default_value = "20M")]
+    #[arg(long, default_value = "20M", value_parser = rate)]
     pub rate: Rate,
     /// Form of the session on the wire
     #[arg(long, value_enum, default_value_t = ProfileName::Rfc6726)]

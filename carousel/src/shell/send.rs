@@ -26,6 +26,7 @@ use super::{
     capture::CaptureWriter,
     clock, files,
     progress::{ProgressMeter, ProgressOutput, Unit},
+    rate::rate,
     repair_encoder::{FileSymbols, SentFile},
     sender::{OnAir, Progress, Source},
     session_options::{FecName, FtiName, OrderName, ProfileName},
@@ -75,7 +76,7 @@ pub struct SendArgs {
     #[arg(long)]
     pub tsi: Option<u64>,
     /// Bits of UDP payload per second, e.g. 20M
-    #[arg(long, default_value = "20M")]
+    #[arg(long, default_value = "20M", value_parser = rate)]
     pub rate: Rate,
     /// Form of the session on the wire
     #[arg(long, value_enum, default_value_t = ProfileName::Rfc6726)]

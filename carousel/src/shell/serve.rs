@@ -16,6 +16,7 @@ use tokio::{
 
 use super::{
     control_http, files,
+    rate::rate,
     session_manager::{SessionManager, SharedManager},
     udp::SendOptions,
 };
@@ -49,7 +50,7 @@ pub struct ServeArgs {
     /// Options of the sending socket.
     pub send_options: SendOptions,
     /// Bits of UDP payload per second of sessions without a rate of their own
-    #[arg(long, default_value = "40M", env = "CAROUSEL_RATE")]
+    #[arg(long, default_value = "40M", env = "CAROUSEL_RATE", value_parser = rate)]
     pub rate: Rate,
     /// Allow plain HTTP on other addresses than loopback
     #[arg(long)]

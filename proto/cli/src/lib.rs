@@ -3,5 +3,7 @@
 //! | module | holds |
 //! | --- | --- |
 //! | [`output`] | text for the user on standard output and standard error |
+//! | [`units`] | sizes, rates and durations |
 
 pub mod output;
+pub mod units;

@@ -117,9 +117,7 @@ impl FromStr for ByteSize {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        let units =
-            [("KiB", 1 << 10), ("MiB", 1 << 20), ("GiB", 1 << 30), ("KB", 1000), ("MB", 1_000_000)];
-        let size = scaled(text, &units).ok_or("octets, as in 1000000, 16MiB or 60MB")?;
+        let size = proto_cli::units::size(text).map_err(|error| error.to_string())?;
         if size == 0 { Err("an empty image cannot be sent".into()) } else { Ok(Self(size)) }
     }
 }
@@ -142,17 +140,9 @@ impl FromStr for BitRate {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        let units = [("k", 1000), ("M", 1_000_000), ("G", 1_000_000_000)];
-        let rate = scaled(text, &units).ok_or("bits per second, as in 500k, 40M or 1G")?;
+        let rate = proto_cli::units::rate(text).map_err(|error| error.to_string())?;
         if rate < 10_000 { Err("10k at least".into()) } else { Ok(Self(rate)) }
     }
-}
-
-/// A whole number with one of the units, or without.
-fn scaled(text: &str, units: &[(&str, u64)]) -> Option<u64> {
-    let split = units.iter().find_map(|(unit, factor)| Some((text.strip_suffix(unit)?, *factor)));
-    let (number, factor) = split.unwrap_or((text, 1));
-    number.trim().parse::<u64>().ok()?.checked_mul(factor)
 }
 
 /// 0 to 90.
@@ -222,7 +212,8 @@ mod tests {
         assert_eq!("4MiB".parse(), Ok(ByteSize(4 << 20)));
         assert_eq!("7".parse(), Ok(ByteSize(7)));
         assert_eq!("100M".parse(), Ok(BitRate(100_000_000)));
-        for wrong in ["", "MiB", "-1", "0", "1.5MiB", "99999999999GiB"] {
+        assert_eq!("1.5MiB".parse(), Ok(ByteSize(3 << 19)));
+        for wrong in ["", "MiB", "-1", "0", "0.3KiB", "99999999999GiB", "20 Mbit/s"] {
             assert!(wrong.parse::<ByteSize>().is_err(), "{wrong}");
         }
     }

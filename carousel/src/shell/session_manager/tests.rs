@@ -67,7 +67,8 @@ fn open(directory: &Path) -> SessionManager {
     let send_options =
         SendOptions { interface: Ipv4Addr::LOCALHOST.into(), source: None, ttl: 1, dscp: 0 };
     let root = directory.join("root.env");
-    SessionManager::new(directory.to_owned(), &root, send_options, "2M".parse().unwrap()).unwrap()
+    SessionManager::new(directory.to_owned(), &root, send_options, Rate::new(2_000_000).unwrap())
+        .unwrap()
 }
 
 /// A server in a thread of its own; ends with the value.
