@@ -63,7 +63,7 @@ use proto::{
         alc::{Frame, Packet},
         fdt::store::{FdtEvent, HeldInstance, Rewrite},
     },
-    ids::{Sbn, Toi, Tsi},
+    ids::{Sbn, Toi},
     time::{Mono, Now},
     wire::WireError,
 };
@@ -302,11 +302,12 @@ impl UnsignedReceiver {
         while let Some(evicted) = self.sessions.evict_for_tables(&(source, tsi)) {
             self.forget(&evicted);
         }
+        if changes.begins_session {
+            // What came before its first packet without a description was of the session before.
+            let is_open = |of: &UnsignedIdentity| self.objects.get(of).is_some();
+            self.stats.undecided += self.waiting.drop_all_stale(now.mono, source, tsi, is_open);
+        }
         for toi in &changes.described {
-            // What came before it without a description was of the session before.
-            if changes.begins_session && self.objects.get(&of(toi)).is_none() {
-                self.stats.undecided += self.waiting.drop_stale(now.mono, &of(toi), For::This);
-            }
             self.open_described(now.mono, of(toi));
             let number = self.sessions.announced(&of(toi)).map_or(0, Announced::number);
             self.drop_stale(now.mono, of(toi), For::Next(number));
@@ -655,9 +656,7 @@ impl UnsignedReceiver {
     /// Syncs all received symbols before the program ends.
     pub fn handle_shutdown(&mut self) {
         for key in self.objects.keys() {
-            if let Some(object) = self.objects.with_key_mut(key) {
-                object.flush();
-            }
+            self.objects.with_key_mut(key).into_iter().for_each(UnsignedObject::flush);
             self.proceed(key);
         }
     }

@@ -17,7 +17,7 @@ use proto::{
         fdt::{FdtInstance, FileEntry},
         lct::{Extensions, Header, Widths},
     },
-    ids::Esi,
+    ids::{Esi, Tsi},
     time::Utc,
 };
 

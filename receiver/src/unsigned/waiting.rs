@@ -178,6 +178,24 @@ impl Waiting {
         u64::try_from(stale).unwrap_or(u64::MAX)
     }
 
+    /// Drops the packets of all objects of a session that waited for a first description and may be
+    /// of another content, but for those of which `is_open` holds; returns their number.
+    pub fn drop_all_stale(
+        &mut self,
+        now: Mono,
+        source: IpAddr,
+        tsi: Tsi,
+        is_open: impl Fn(&UnsignedIdentity) -> bool,
+    ) -> u64 {
+        let first = UnsignedIdentity { source, tsi, toi: Toi(0) };
+        let last = UnsignedIdentity { toi: Toi(u128::MAX), ..first };
+        let queues = self.queues.range((first, For::This)..=(last, For::This));
+        let waiting = queues.map(|((of, which), _)| (*of, *which));
+        let closed: Vec<_> =
+            waiting.filter(|(of, which)| *which == For::This && !is_open(of)).collect();
+        closed.into_iter().map(|(of, _)| self.drop_stale(now, &of, For::This)).sum()
+    }
+
     /// Puts packets back that were taken for the described content, in front of those that came
     /// since.
     pub fn put_back(&mut self, object: UnsignedIdentity, packets: VecDeque<Held>) {

@@ -487,7 +487,15 @@ fn data_before_a_restart_is_not_of_what_is_described_after_it() {
     bench.send(2, &twos(), 20..25);
     bench.later(2);
     assert_eq!((bench.file("b"), bench.core.stats().undecided), (None, 20));
-    bench.send(2, &twos(), 0..20);
+    bench.send(3, &ones(), 0..20);
+    bench.later(12);
+    // The session that begins describes it later.
+    bench.tell(0, vec![entry(2, "b", None)]);
+    bench.tell(1, vec![entry(3, "c", None)]);
+    bench.send(3, &twos(), 20..25);
+    assert_eq!((bench.file("c"), bench.core.stats().undecided), (None, 40));
+    bench.tell(0, vec![entry(2, "b", None)]);
+    bench.send(2, &twos(), 0..25);
     bench.later(2);
     assert_eq!(bench.file("b"), Some(&twos()[..]));
 }

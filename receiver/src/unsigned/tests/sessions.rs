@@ -91,6 +91,8 @@ struct World {
     checked: usize,
     /// Time at which the sender started.
     started_at: Duration,
+    /// Expiry of the instance that arrived last.
+    received_until: Utc,
     /// Set once an FDT arrived that it has sent since.
     is_received: bool,
 }
@@ -122,6 +124,7 @@ impl World {
             latest: None,
             checked: 0,
             started_at: Duration::ZERO,
+            received_until: now().utc,
             is_received: true,
         };
         world.start();
@@ -403,7 +406,7 @@ impl World {
     fn send_fdt(&mut self) -> Result<(), String> {
         let at = self.bench.now().utc;
         // The next instance begins another session once all has expired.
-        self.is_unread &= at < self.expires;
+        self.is_unread &= at < self.received_until;
         let is_old = self.expires.since(at) < self.lifetime / 2;
         if is_old && self.numbering == Numbering::CountedUp {
             self.instance += 1;
@@ -423,7 +426,7 @@ impl World {
         let is_lost = self.chance(self.lost_percent);
         self.trace(format!("FDT lost {is_lost}"));
         if !is_lost {
-            self.is_received = true;
+            (self.is_received, self.received_until) = (true, self.expires);
             self.latest = Some(self.files.clone());
             self.is_unread &= self.numbering == Numbering::CountedUp;
             self.is_unread |= self.is_odd;
