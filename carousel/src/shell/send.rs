@@ -456,6 +456,14 @@ const fn one() -> NonZeroU32 {
     NonZeroU32::MIN
 }
 
+/// Ticks of the clock by which runs without a state differ, in a second: no two runs of a person or a
+/// script start within one.
+const TICKS: u64 = 16;
+
+fn ticks(now: Now) -> u64 {
+    now.utc.0.wrapping_mul(TICKS) / 1_000
+}
+
 /// Returns the TOI of the first file of a session that begins. A TSI that is used again without a
 /// state must not repeat a TOI of its last run for other content: the TOIs of a second are its own,
 /// for two years, with 16 bits for 17 minutes.
@@ -463,7 +471,7 @@ const fn one() -> NonZeroU32 {
 fn first_toi(args: &SendArgs, now: Now) -> NonZeroU32 {
     let room = u64::try_from(MAX_FILES).unwrap_or(u64::MAX);
     let max = args.profile().max_tsi().0 - room;
-    let first = args.tsi.map_or(0, |_| now.utc.seconds().wrapping_mul(room) % max);
+    let first = args.tsi.map_or(0, |_| (ticks(now) % max).wrapping_mul(room) % max);
     NonZeroU32::MIN.saturating_add(u32::try_from(first).unwrap_or_default())
 }
 
@@ -512,9 +520,9 @@ impl SavedState {
         now: Now,
     ) -> Self {
         // A TSI that is used again without a state must not repeat an FDT Instance ID of its last
-        // run: seconds do not, for twelve days.
-        let seconds = u32::try_from(now.utc.seconds() % (1 << 20)).unwrap_or(0);
-        let fdt_instance = args.tsi.map_or(0, |_| seconds);
+        // run: ticks do not, for eighteen hours.
+        let started = u32::try_from(ticks(now) % (1 << 20)).unwrap_or(0);
+        let fdt_instance = args.tsi.map_or(0, |_| started);
         let resume_point = UnsignedResumePoint { fdt_instance, ..UnsignedResumePoint::default() };
         Self { version: Self::VERSION, tsi, fingerprint, first_toi, resume_point }
     }

@@ -107,6 +107,19 @@ fn a_tsi_that_is_used_again_without_a_state_has_other_tois() {
                 assert!(u64::from(again) + MAX_FILES as u64 - 1 <= max, "{again}");
             }
         }
+        // A script starts one after the other.
+        let started =
+            |millis: u64| Now { utc: proto::time::Utc(1_780_000_000_000 + millis), ..at(0) };
+        let runs: Vec<_> = (0..10).map(|run| started(run * 70)).collect();
+        let instance = |now: &Now| {
+            let saved = SavedState::new(&given, Tsi(9), Hash16([0; 16]), one(), *now);
+            saved.resume_point.fdt_instance
+        };
+        for (before, after) in runs.iter().zip(&runs[1..]) {
+            let apart = first_toi(&given, *after).get().abs_diff(first_toi(&given, *before).get());
+            assert!(apart as usize >= MAX_FILES, "{profile}: {apart}");
+            assert_ne!(instance(before), instance(after));
+        }
         let random = SendArgs { tsi: None, ..given };
         assert_eq!(first_toi(&random, at(77)), one());
     }
