@@ -156,12 +156,12 @@ impl UnsignedReceiver {
             self.forget(&evicted);
         }
         let name = (source, tsi);
+        self.sessions.handle_clock(now.utc, &name, &packet.extensions);
         let (Some(toi), Some(_)) = (packet.header.toi, packet.payload) else {
             if packet.header.close_session {
                 self.sessions.handle_close(now.mono, &name);
             }
-            // spec: rfc5651 5.1 (A and B are hints: nothing is dropped because of them)
-            // spec: rfc5651 8.1
+            // spec: rfc5651 8.1, rfc5651 5.1 (A and B are hints: nothing is dropped because of them)
             self.stats.data_less += 1;
             return;
         };
@@ -472,7 +472,7 @@ impl UnsignedReceiver {
                 self.stats.invalid += 1;
                 self.oddities.note("a symbol does not fit the description of its file");
                 if let Some((oti, payload)) = oti(&self.objects).zip(packet.payload) {
-                    self.objects.note(of, || misfit(&oti, &payload));
+                    self.objects.note(of, || misfit(&oti, payload.id, payload.symbols.len()));
                 }
             }
             PacketOutcome::FecMismatch => {

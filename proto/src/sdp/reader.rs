@@ -67,7 +67,7 @@ enum Place {
 }
 
 /// Consecutive groups.
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, PartialEq, Eq)]
 struct Connection {
     first: IpAddr,
     ttl: Option<u8>,
@@ -77,7 +77,8 @@ struct Connection {
 struct Media {
     port: u16,
     ports: u16,
-    connection: Option<Connection>,
+    /// In their order: the first is that of the FDT.
+    connections: Vec<Connection>,
     bandwidth: Option<u64>,
     fec: Option<u32>,
 }
@@ -94,13 +95,7 @@ impl Parser {
         match kind {
             "v" if value == "0" => self.version = true,
             "v" => return Err(WireError::invalid("v=", value, "0")),
-            "c" => {
-                let connection = Some(connection(value)?);
-                match self.channels.last_mut() {
-                    Some(channel) => channel.connection = connection,
-                    None => self.connection = connection,
-                }
-            }
+            "c" => self.connection(value)?,
             "a" => {
                 let (name, value) = value.split_once(':').unwrap_or((value, ""));
                 self.attribute(name, value.trim())?;
@@ -114,8 +109,24 @@ impl Parser {
         Ok(())
     }
 
+    /// Takes a group of the channel, or of the session. A channel may have several: of them the
+    /// first comes first.
+    // spec: ts26346-mbms 7.3 (the FDT is on the first channel)
+    fn connection(&mut self, value: &str) -> Result<(), WireError> {
+        let connection = connection(value)?;
+        if let Some(channel) = self.channels.last_mut() {
+            if !channel.connections.contains(&connection) {
+                limit("channels of the session", channel.connections.len() + 1, MAX_CHANNELS)?;
+                channel.connections.push(connection);
+            }
+        } else if *self.connection.get_or_insert(connection) != connection {
+            self.odd(WireError::invalid("c=", value, "one for the whole session"));
+        }
+        Ok(())
+    }
+
     fn odd(&mut self, reason: WireError) {
-        if self.odd.len() < MAX_ODD {
+        if self.odd.len() < MAX_ODD && !self.odd.contains(&reason) {
             self.odd.push(reason);
         }
     }
@@ -123,12 +134,19 @@ impl Parser {
     /// Reads a line that nobody needs to join.
     fn detail(&mut self, kind: &str, value: &str) -> Result<(), WireError> {
         match kind {
-            "o" => self.origin = Some(origin(value)?),
+            "o" => {
+                let read = origin(value);
+                // One that cannot be read is not absent.
+                self.origin = read.as_ref().ok().cloned().or_else(|| Some(unknown_origin()));
+                read?;
+            }
             "s" => value.clone_into(&mut self.name),
             "t" => {
-                let invalid = || WireError::invalid("t=", value, "two numbers");
-                let (opens, closes) = value.split_once(' ').ok_or_else(invalid)?;
-                let times = (utc(number("t=", opens)?), utc(number("t=", closes.trim())?));
+                let words: Vec<&str> = value.split_ascii_whitespace().take(3).collect();
+                let &[opens, closes] = words.as_slice() else {
+                    return Err(WireError::invalid("t=", value, "two numbers"));
+                };
+                let times = (utc(number("t=", opens)?), utc(number("t=", closes)?));
                 if times.0.zip(times.1).is_some_and(|(opens, closes)| closes < opens) {
                     return Err(WireError::invalid("t=", value, "an end after the begin"));
                 }
@@ -159,7 +177,8 @@ impl Parser {
             let port = port.unwrap_or_default();
             let (port, ports) = port.split_once('/').unwrap_or((port, "1"));
             let (port, ports) = (number("m=", port)?, count("m=", ports)?);
-            self.channels.push(Media { port, ports, connection: None, bandwidth: None, fec: None });
+            let connections = Vec::new();
+            self.channels.push(Media { port, ports, connections, bandwidth: None, fec: None });
         }
         Ok(())
     }
@@ -251,19 +270,13 @@ impl Parser {
         if self.origin.is_none() {
             self.odd(absent("o=", "who made the description"));
         }
-        let unknown = || Origin {
-            user: "-".to_owned(),
-            id: 0,
-            version: 0,
-            host: IpAddr::V4(Ipv4Addr::UNSPECIFIED).into(),
-        };
         // Several times: from the first begin to the last end.
         let (opens, closes): (Vec<_>, Vec<_>) = self.times.iter().copied().unzip();
         let bounded = |times: &[Option<Utc>]| times.iter().all(Option::is_some);
         let opens = opens.iter().min().copied().filter(|_| bounded(&opens)).flatten();
         let closes = closes.iter().max().copied().filter(|_| bounded(&closes)).flatten();
         Ok(SessionDescription {
-            origin: self.origin.unwrap_or_else(unknown),
+            origin: self.origin.unwrap_or_else(unknown_origin),
             name: self.name,
             opens,
             closes,
@@ -279,20 +292,27 @@ impl Parser {
     fn all_channels(&self) -> Result<Vec<Channel>, WireError> {
         let mut channels = Vec::new();
         for media in &self.channels {
-            let connection = media.connection.or(self.connection);
-            let Connection { first, ttl, count: groups } =
-                connection.ok_or_else(|| WireError::invalid("c=", "absent", "a group"))?;
-            if groups > 1 && media.ports > 1 && groups != media.ports {
+            let own = media.connections.as_slice();
+            let common = self.connection.as_slice();
+            let groups: Vec<_> = if own.is_empty() { common } else { own }
+                .iter()
+                .flat_map(Connection::groups)
+                .collect();
+            let first =
+                groups.first().ok_or_else(|| WireError::invalid("c=", "absent", "a group"))?;
+            let ports = usize::from(media.ports);
+            if groups.len() > 1 && ports > 1 && groups.len() != ports {
                 let expected = "as many ports as groups";
                 return Err(WireError::invalid("m=", media.ports, expected));
             }
-            for step in 0..groups.max(media.ports) {
+            for (step, place) in (0..groups.len().max(ports)).zip(0_u16..) {
                 limit("channels of the session", channels.len() + 1, MAX_CHANNELS)?;
                 let port =
-                    if media.ports > 1 { media.port.checked_add(step) } else { Some(media.port) };
+                    if media.ports > 1 { media.port.checked_add(place) } else { Some(media.port) };
                 let beyond = || WireError::invalid("m=", media.port, "ports up to 65535");
+                let (group, ttl) = *groups.get(step).unwrap_or(first);
                 channels.push(Channel {
-                    group: if groups > 1 { following(first, step) } else { first },
+                    group,
                     port: port.ok_or_else(beyond)?,
                     ttl,
                     kilobits_per_second: media.bandwidth.or(self.bandwidth),
@@ -326,12 +346,26 @@ impl Parser {
     }
 }
 
+impl Connection {
+    /// Returns each group and its TTL.
+    fn groups(&self) -> impl Iterator<Item = (IpAddr, Option<u8>)> + use<> {
+        let Self { first, ttl, count } = *self;
+        (0..count).map(move |step| (following(first, step), ttl))
+    }
+}
+
 /// Returns the address `step` after `first`.
 fn following(first: IpAddr, step: u16) -> IpAddr {
     match first {
         IpAddr::V4(first) => Ipv4Addr::from_bits(first.to_bits().wrapping_add(step.into())).into(),
         IpAddr::V6(first) => Ipv6Addr::from_bits(first.to_bits().wrapping_add(step.into())).into(),
     }
+}
+
+/// Returns the origin of a description that does not name one.
+fn unknown_origin() -> Origin {
+    let host = IpAddr::V4(Ipv4Addr::UNSPECIFIED).into();
+    Origin { user: "-".to_owned(), id: 0, version: 0, host }
 }
 
 fn origin(value: &str) -> Result<Origin, WireError> {
@@ -408,7 +442,9 @@ fn declaration(value: &str) -> Result<FecDeclaration, WireError> {
 
 fn address_of(field: &'static str, kind: &str, address: &str) -> Result<IpAddr, WireError> {
     let invalid = || WireError::invalid(field, address, "an address of the family that is named");
-    let parsed: IpAddr = address.parse().map_err(|_| invalid())?;
+    let parsed: IpAddr = address
+        .parse()
+        .map_err(|_| WireError::invalid(field, address, "an address: no name is looked up"))?;
     (super::family(&parsed) == kind).then_some(parsed).ok_or_else(invalid)
 }
 

@@ -85,6 +85,53 @@ fn a_channel_may_be_several_by_their_groups_their_ports_or_both() {
     assert_eq!(parse(&two).unwrap().odd, []);
 }
 
+// test: ts26346-mbms 7.3
+#[test]
+fn of_several_groups_of_a_channel_the_first_comes_first() {
+    let with = |connections: &str| {
+        parse(&GOLDEN.replace("c=IN IP4 239.7.7.30/8", connections)).map(|read| {
+            let groups = read.channels.iter().map(|channel| channel.group.to_string());
+            (groups.collect::<Vec<_>>(), read.odd.len())
+        })
+    };
+    let groups = |groups: &[&str]| Ok((groups.iter().map(|it| (*it).to_owned()).collect(), 0));
+    let two = "c=IN IP4 239.7.7.30/8\r\nc=IN IP4 239.9.9.9/8";
+    assert_eq!(with(two), groups(&["239.7.7.30", "239.9.9.9"]));
+    let layers = "c=IN IP4 239.7.7.30/8/2\r\nc=IN IP4 239.9.9.9/8\r\nc=IN IP4 239.9.9.9/8";
+    assert_eq!(with(layers), groups(&["239.7.7.30", "239.7.7.31", "239.9.9.9"]));
+    let many = |count| {
+        let line = |last| format!("c=IN IP4 239.7.7.{last}/8");
+        (1..=count).map(line).collect::<Vec<_>>().join("\r\n")
+    };
+    assert_eq!(with(&many(MAX_CHANNELS)).unwrap().0.len(), MAX_CHANNELS);
+    assert!(with(&many(MAX_CHANNELS + 1)).is_err());
+    // The session has one: the first counts, the other is named.
+    let common = GOLDEN.replace("c=IN IP4 239.7.7.30/8\r\n", "");
+    let common = common.replace("t=4", "c=IN IP4 239.7.7.30/8\r\nc=IN IP4 239.9.9.9/8\r\nt=4");
+    let read = parse(&common).unwrap();
+    assert_eq!(read.channels, [channel()]);
+    assert!(read.odd[0].to_string().contains("one for the whole session"), "{:?}", read.odd);
+}
+
+#[test]
+fn each_odd_line_has_one_reason_and_the_true_one() {
+    let with = |line: &str, other: &str| parse(&GOLDEN.replacen(line, other, 1));
+    let odd = |line: &str, other: &str| -> Vec<String> {
+        with(line, other).unwrap().odd.iter().map(ToString::to_string).collect()
+    };
+    let origin = odd("o=carousel", "o=two words");
+    assert!(origin.len() == 1 && !origin[0].contains("absent"), "{origin:?}");
+    let many: String =
+        (0..20).map(|at| format!("a=FEC-declaration:{at} encoding-id=6\r\n")).collect();
+    let many = odd("m=", &format!("{many}m="));
+    assert!(many.len() == 1 && many[0].contains("FEC declarations"), "{many:?}");
+    let tabs = with("t=4200000000 4200003600", "t=4200000000\t 4200003600").unwrap();
+    assert_eq!(tabs, golden());
+    assert_eq!(odd("t=4200000000 4200003600", "t=4200000000 4200003600 7").len(), 1);
+    let named = with("* 192.0.2.10", "* host.example").unwrap_err().to_string();
+    assert!(named.contains("no name is looked up"), "{named}");
+}
+
 #[test]
 fn a_byte_order_mark_a_host_name_and_several_times_are_read() {
     let text = GOLDEN

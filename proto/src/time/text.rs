@@ -29,6 +29,7 @@ pub fn moment(now: Utc, text: &str) -> Result<Utc, String> {
     } else {
         let timestamp: Timestamp = text.parse().map_err(|_| match lacks_zone(text) {
             true => wrong("a zone at its end: Z, or an offset like +02:00"),
+            false if is_beyond(text) => too_late(text),
             false => wrong(FORMS),
         })?;
         // What the parser takes beyond RFC 3339: larger offsets, and zones that it does not look at.
@@ -39,7 +40,7 @@ pub fn moment(now: Utc, text: &str) -> Result<Utc, String> {
         Utc::from_seconds(seconds.map_err(|_| wrong("1970 or later"))?)
     };
     if read > LAST {
-        return Err(wrong("the year 9999 or earlier"));
+        return Err(too_late(text));
     }
     Ok(read)
 }
@@ -48,6 +49,16 @@ pub fn moment(now: Utc, text: &str) -> Result<Utc, String> {
 const LONGEST_SPAN: Duration = Duration::from_secs(100 * 366 * 86_400);
 
 const FORMS: &str = "2026-05-01T22:00:00Z, now, +30s, +10m, +2h or +7d";
+
+fn too_late(text: &str) -> String {
+    format!("{text:?} is too late: the last moment that can be written is {LAST}")
+}
+
+/// Returns whether a text is a moment of the last hours of the year 9999, behind [`LAST`].
+fn is_beyond(text: &str) -> bool {
+    let year_before = text.strip_prefix("9999-").map(|tail| format!("9998-{tail}"));
+    year_before.is_some_and(|text| text.parse::<Timestamp>().is_ok())
+}
 
 /// Returns whether a text is a moment but for its zone.
 fn lacks_zone(text: &str) -> bool {
@@ -179,6 +190,16 @@ mod tests {
         ] {
             let error = moment(NOW, text).unwrap_err();
             assert!(error.contains(&format!("{text:?}")), "{text}: {error}");
+        }
+        for text in ["9999-12-31T23:59:59Z", "9999-12-30T22:00:01Z"] {
+            let error = moment(NOW, text).unwrap_err();
+            assert_eq!(
+                error,
+                format!(
+                    "{text:?} is too late: the last moment that can be written is \
+                     9999-12-30T22:00:00Z"
+                )
+            );
         }
         for text in ["2027-01-15T08:00:00", "2027-01-15 08:00"] {
             assert!(moment(NOW, text).unwrap_err().contains("a zone at its end"), "{text}");

@@ -102,6 +102,10 @@ fn table(out: &mut impl io::Write, object: &DissectedObject) -> io::Result<()> {
         (Some(location), _) => location.escape_debug().to_string(),
         (None, _) => "not described".to_owned(),
     };
+    let name = match object.content {
+        0 | 1 => name,
+        number => format!("{name} (content {number})"),
+    };
     let length = object.length.map_or(String::new(), |length| format!(", {length} octets"));
     writeln!(out)?;
     writeln!(out, "{source} TSI {tsi} TOI {toi}: {name}{length}")?;

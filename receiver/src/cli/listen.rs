@@ -14,7 +14,7 @@ use super::{Failure, exit, print};
 use crate::{
     shell::{
         capture::CaptureError,
-        data_dir::{OpenError, read_text},
+        data_dir::{OpenError, read_octets},
         listen::{
             self, ListenError, ListenOptions, Outcome, PacketSource, ProgressOutput, Report,
             StopWhen,
@@ -124,18 +124,21 @@ fn describe(path: &Path) -> Result<(SocketAddr, Filter), Failure> {
         code,
         error: error.context(format!("session description {shown}")),
     };
-    let text = read_text(path).map_err(|error| {
+    let octets = read_octets(path).map_err(|error| {
         let missing = error.kind() == std::io::ErrorKind::NotFound;
         failed(if missing { exit::NOT_FOUND } else { exit::CONFIGURATION }, anyhow!(error))
     })?;
-    let described = SessionDescription::parse(text.as_bytes())
+    let described = SessionDescription::parse(&octets)
         .map_err(|error| failed(exit::CONFIGURATION, anyhow!(error)))?;
     for odd in &described.odd {
         proto_cli::note!("session description {shown}: ignored: {odd}");
     }
     if described.channels.len() > 1 {
-        let others = described.channels.len() - 1;
-        proto_cli::note!("session description {shown}: {others} more channels are not received");
+        let others = match described.channels.len() - 1 {
+            1 => "1 more channel is".to_owned(),
+            others => format!("{others} more channels are"),
+        };
+        proto_cli::note!("session description {shown}: {others} not received");
     }
     let all = described.declarations.iter().map(|declaration| declaration.encoding_id);
     for id in all.filter(|id| !fec::is_supported(*id)) {
@@ -189,7 +192,13 @@ fn text(report: &Report) -> String {
         let stats = &report.stats;
         lines.push(match (stats.datagrams, stats.fdt) {
             (0, _) => "no datagrams: check group, port, interface and source".to_owned(),
+            (datagrams, 0) if stats.malformed == datagrams => {
+                format!("{datagrams} datagrams, none of which is an ALC packet that can be read")
+            }
             (datagrams, 0) => format!("{datagrams} datagrams, but no FDT that describes them"),
+            (_, _) if stats.fdt_refused + stats.fdt_expired == 0 => {
+                "no FDT instance that describes files came whole".to_owned()
+            }
             (_, _) => format!(
                 "no usable FDT ({} refused, {} expired)",
                 stats.fdt_refused, stats.fdt_expired
@@ -251,4 +260,24 @@ fn line(file: &UnsignedFile) -> String {
         "{state:<10} {name}  {length} octets, {symbols_held} of {symbols_needed} symbols, {done} of \
          {blocks} blocks{problem}"
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write as _;
+
+    use super::*;
+
+    #[test]
+    fn a_description_with_an_octet_that_is_not_utf_8_is_read() {
+        let mut file = tempfile::NamedTempFile::new().unwrap();
+        file.write_all(
+            b"v=0\no=- 1 1 IN IP4 192.0.2.1\ns=M\xfcller\nt=0 0\na=flute-tsi:7\n\
+              m=application 4000 FLUTE/UDP 0\nc=IN IP4 239.1.2.3/8\n",
+        )
+        .unwrap();
+        let (channel, filter) = describe(file.path()).unwrap_or_else(|it| panic!("{:#}", it.error));
+        assert_eq!(channel, "239.1.2.3:4000".parse().unwrap());
+        assert_eq!(filter.tsi, Some(Tsi(7)));
+    }
 }

@@ -545,6 +545,15 @@ pub fn read_text(path: &Path) -> io::Result<String> {
     fs::read_to_string(path)
 }
 
+/// Reads a whole file of octets.
+///
+/// # Errors
+///
+/// [`io::Error`] from the file system.
+pub fn read_octets(path: &Path) -> io::Result<Vec<u8>> {
+    fs::read(path)
+}
+
 /// Creates a directory of mode 0700 and its missing parents.
 pub(super) fn make_directory(path: &Path) -> io::Result<()> {
     RealDisk.make_directory(path)

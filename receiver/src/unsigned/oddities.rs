@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, fmt};
 
 use proto::{
     fec::{other_schemes::scheme_name, oti::Oti},
-    flute::alc::Payload,
+    flute::alc::PayloadId,
     wire::WireError,
 };
 use serde::Serialize;
@@ -99,10 +99,10 @@ pub(super) fn contradiction(oti: &Oti, codepoint: u8, fti: Option<Oti>) -> Strin
 }
 
 /// Returns the reason why the symbols of a packet do not fit a file.
-pub(super) fn misfit(oti: &Oti, payload: &Payload<'_>) -> String {
-    let (found, size) = (payload.symbols.len(), usize::from(oti.symbol_size()));
+pub(super) fn misfit(oti: &Oti, id: PayloadId, found: usize) -> String {
+    let size = usize::from(oti.symbol_size());
     if found.is_multiple_of(size.max(1)) {
-        let (sbn, esi) = (payload.id.sbn.0, payload.id.esi.0);
+        let (sbn, esi) = (id.sbn.0, id.esi.0);
         return format!("it has no symbol {esi} in a block {sbn}, as one came");
     }
     format!("its symbols have {found} octets, by its description {size}")

@@ -13,6 +13,7 @@ use proto::{
             FileEntry,
             store::{self, Expiry, FdtEvent, FdtStore, HeldInstance, Rewrite},
         },
+        lct::Extensions,
     },
     ids::{Toi, Tsi},
     time::{Mono, Now, Utc},
@@ -223,6 +224,18 @@ impl Sessions {
         self.sessions.values().filter_map(|session| session.pauses.awaited_until()).min()
     }
 
+    /// Learns the sender's clock from the extensions of a packet.
+    pub(super) fn handle_clock(
+        &mut self,
+        now: Utc,
+        name: &SessionName,
+        extensions: &Extensions<'_>,
+    ) {
+        if let Some(session) = self.sessions.get_mut(name) {
+            session.fdt.handle_clock(now, extensions);
+        }
+    }
+
     /// Records that a packet had the flag A.
     pub(super) fn handle_close(&mut self, now: Mono, name: &SessionName) {
         if let Some(session) = self.sessions.get_mut(name) {
@@ -249,6 +262,11 @@ impl Sessions {
     /// Returns the number of entries and documents that cannot be read.
     pub(super) fn unread(&self) -> u64 {
         self.sessions.values().map(|session| session.unread.count()).fold(0, u64::saturating_add)
+    }
+
+    /// Returns whether the entry of an object cannot be read: its symbols are of no use.
+    pub(super) fn is_unreadable(&self, of: &UnsignedIdentity) -> bool {
+        self.sessions.get(&session_of(of)).is_some_and(|session| session.unread.names(of.toi))
     }
 
     /// Forgets the FEC parameters that came in EXT_FTI before the entry of an object.

@@ -75,10 +75,12 @@ pub(super) fn standing(
 
 /// Returns whether something is announced, or on the air, that no entry lists: parts of an instance,
 /// entries beyond the limit, and symbols of undescribed objects of a session that does not state
-/// that it lists all.
+/// that it lists all. Those of an object whose entry cannot be read are nobody's.
 fn announces_more(now: Now, sessions: &Sessions, waiting: &Waiting) -> bool {
     let is_unknown = |of: &UnsignedIdentity| {
-        sessions.description(of).is_none() && !sessions.lists_all(now.utc, &session_of(of))
+        sessions.description(of).is_none()
+            && !sessions.is_unreadable(of)
+            && !sessions.lists_all(now.utc, &session_of(of))
     };
     sessions.announces_more(now.mono) || waiting.has_lately(now.mono, SILENT_AFTER, is_unknown)
 }

@@ -2,13 +2,13 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use proto::{
-    flute::fdt::skipped::{Place, Skipped},
-    ids::Toi,
-};
+use proto::{flute::fdt::skipped::Skipped, ids::Toi};
 
 /// Instances that are kept one by one; those beyond it count together.
 const MAX_INSTANCES: usize = 64;
+
+/// Objects of a session that are kept one by one.
+const MAX_TOIS: usize = 4096;
 
 /// Parts of a session's FDT that cannot be read.
 ///
@@ -48,12 +48,10 @@ impl Unread {
         for parts in self.instances.values_mut() {
             parts.tois.retain(|toi| !described.contains(toi));
         }
-        let toi = |place: &Place| match place {
-            Place::Entry { toi, .. } => *toi,
-            Place::Detail => None,
-        };
-        let tois: BTreeSet<Toi> =
-            skipped.parts.iter().filter_map(|part| toi(&part.place)).collect();
+        let others = self.instances.iter().filter(|(other, _)| **other != id);
+        let kept: usize = others.map(|(_, parts)| parts.tois.len()).sum();
+        let room = MAX_TOIS.saturating_sub(kept);
+        let tois: BTreeSet<Toi> = skipped.tois().take(room).collect();
         let named = u64::try_from(tois.len()).unwrap_or(u64::MAX);
         let unnamed = skipped.entries.saturating_sub(named);
         self.put(id, Parts { tois, unnamed, is_document: false });
@@ -85,6 +83,11 @@ impl Unread {
         }
     }
 
+    /// Returns whether the entry of an object cannot be read.
+    pub(super) fn names(&self, toi: Toi) -> bool {
+        self.instances.values().any(|parts| parts.tois.contains(&toi))
+    }
+
     /// Returns the number of parts.
     pub(super) fn count(&self) -> u64 {
         self.instances.values().map(Parts::count).fold(self.others, u64::saturating_add)
@@ -93,18 +96,12 @@ impl Unread {
 
 #[cfg(test)]
 mod tests {
-    use proto::{flute::fdt::skipped::SkippedPart, wire::WireError};
-
     use super::*;
 
     fn skipped(tois: &[Option<u128>]) -> Skipped {
-        let part = |toi: &Option<u128>| SkippedPart {
-            place: Place::Entry { number: 1, toi: toi.map(Toi) },
-            reason: WireError::invalid("TOI", "odd", "another"),
-        };
         Skipped {
             entries: u64::try_from(tois.len()).unwrap(),
-            parts: tois.iter().map(part).collect(),
+            tois: tois.iter().flatten().copied().map(Toi).collect(),
             ..Skipped::default()
         }
     }
@@ -119,8 +116,10 @@ mod tests {
         unread.store(0, &skipped(&[Some(9), None]), &tois([1]));
         unread.store(1, &skipped(&[]), &tois([2]));
         assert_eq!(unread.count(), 2);
+        assert!(unread.names(Toi(9)) && !unread.names(Toi(1)));
         unread.store(2, &skipped(&[]), &tois([9]));
         assert_eq!(unread.count(), 1);
+        assert!(!unread.names(Toi(9)));
         unread.store(0, &skipped(&[]), &tois([1]));
         assert_eq!(unread.count(), 0);
     }
@@ -145,5 +144,12 @@ mod tests {
         }
         assert_eq!(unread.instances.len(), MAX_INSTANCES);
         assert_eq!(unread.count(), u64::try_from(10 * MAX_INSTANCES).unwrap());
+        let mut unread = Unread::default();
+        for id in 0..10_u32 {
+            let many: Vec<_> = (0..1000).map(|toi| Some(u128::from(id) * 1000 + toi)).collect();
+            unread.store(id, &skipped(&many), &tois([]));
+        }
+        let kept: usize = unread.instances.values().map(|parts| parts.tois.len()).sum();
+        assert_eq!((kept, unread.count()), (MAX_TOIS, 10_000));
     }
 }

@@ -316,6 +316,7 @@ impl<'a> Parser<'a> {
         let (mut content_location, mut content_md5) = (None, None);
         let (mut content_length, mut transfer_length) = (None, None);
         let Self { xml, illegible, skipped, .. } = self;
+        let mut wrong = Ok(());
         for_each_attribute(xml, element, *illegible, |name, value| {
             if mbms::is_attribute(name) {
                 // Nothing that a file needs to be received.
@@ -324,20 +325,27 @@ impl<'a> Parser<'a> {
                 }
                 return Ok(());
             }
-            let value = value?;
-            match name {
-                b"TOI" => *toi = Some(number::<u128>("TOI", value)?),
-                b"Content-Location" => content_location = Some(value.to_owned()),
-                b"Content-Length" => content_length = Some(number("Content-Length", value)?),
-                // RFC 5510 has the longer name.
-                b"Transfer-Length" | b"FEC-OTI-Transfer-Length" => {
-                    transfer_length = Some(number("Transfer-Length", value)?)
+            let taken = value.and_then(|value| {
+                match name {
+                    b"TOI" => *toi = Some(number::<u128>("TOI", value)?),
+                    b"Content-Location" => content_location = Some(value.to_owned()),
+                    b"Content-Length" => content_length = Some(number("Content-Length", value)?),
+                    // RFC 5510 has the longer name.
+                    b"Transfer-Length" | b"FEC-OTI-Transfer-Length" => {
+                        transfer_length = Some(number("Transfer-Length", value)?)
+                    }
+                    b"Content-MD5" => content_md5 = Some(digest(value)?),
+                    _ => common.take(name, value)?,
                 }
-                b"Content-MD5" => content_md5 = Some(digest(value)?),
-                _ => common.take(name, value)?,
+                Ok(())
+            });
+            // The TOI may follow: it tells which object cannot be received.
+            if wrong.is_ok() {
+                wrong = taken;
             }
             Ok(())
         })?;
+        wrong?;
         let common = common.or(&self.common);
         let toi = toi.ok_or_else(|| WireError::invalid("TOI", "absent", "a positive integer"))?;
         if toi == 0 || toi >= 1 << 112 || self.tois.contains(&Toi(toi)) {

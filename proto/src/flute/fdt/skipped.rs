@@ -1,11 +1,14 @@
 //! The parts of a file delivery table that cannot be read, and cost nothing else.
 
-use std::fmt;
+use std::{collections::BTreeSet, fmt};
 
 use crate::{ids::Toi, wire::WireError};
 
 /// Parts of one instance that are kept with their reasons; all are counted.
 const MAX_PARTS: usize = 16;
+
+/// Objects of one instance whose entry was left out and that are kept.
+const MAX_TOIS: usize = 1024;
 
 /// The parts of an FDT instance that were left out because they cannot be read.
 ///
@@ -18,6 +21,8 @@ pub struct Skipped {
     pub entries: u64,
     /// Details that no file needs.
     pub details: u64,
+    /// Objects whose entries were left out, where their TOI can be read; 1,024 at most.
+    pub tois: BTreeSet<Toi>,
     /// The first parts, in document order.
     pub parts: Vec<SkippedPart>,
 }
@@ -52,10 +57,18 @@ impl Skipped {
         self.entries == 0 && self.details == 0
     }
 
+    /// Returns the objects whose entries were left out, where their TOI can be read; 1,024 at most.
+    pub fn tois(&self) -> impl Iterator<Item = Toi> {
+        self.tois.iter().copied()
+    }
+
     /// Adds a part.
     pub(super) fn add(&mut self, place: Place, reason: WireError) {
         match place {
-            Place::Entry { .. } => self.entries += 1,
+            Place::Entry { toi, .. } => {
+                self.entries += 1;
+                self.tois.extend(toi.filter(|_| self.tois.len() < MAX_TOIS));
+            }
             Place::Detail => self.details += 1,
         }
         if self.parts.len() < MAX_PARTS {

@@ -8,19 +8,28 @@
 
 mod assembly;
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
 
 use super::{FdtInstance, FileEntry, inflate::inflate};
 use crate::{
     crypto::{Hash16, h16},
     fec::oti::Oti,
-    flute::alc::{Packet, Payload},
+    flute::{
+        alc::{Packet, Payload},
+        lct::Extensions,
+    },
     ids::Toi,
     time::Utc,
     wire::WireError,
 };
 
 use assembly::Assembly;
+
+/// Ids of whole instances that are remembered, at most.
+const MAX_WHOLE: usize = 1024;
 
 /// The limits of a store.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -117,6 +126,8 @@ pub struct FdtStore {
     /// Newest first.
     held: Vec<HeldInstance>,
     assemblies: BTreeMap<u32, Assembly>,
+    /// Ids of which an instance was whole once.
+    whole: BTreeSet<u32>,
     /// Octets of memory of the assemblies.
     collected_bytes: usize,
     /// Counts packets, so that the assembly without one for longest is known.
@@ -156,11 +167,7 @@ impl FdtStore {
                 expected: "1 or 2",
             });
         }
-        // spec: rfc5651 5.2.2 (a hint: it is used for nothing but the expiry)
-        let times = packet.extensions.time().ok().flatten();
-        if let Some(clock) = times.and_then(|times| times.sender_clock) {
-            self.sender_clock = Some((now.from_ntp_near(clock), now));
-        }
+        self.handle_clock(now, &packet.extensions);
         let id = header.instance_id;
         let oti = packet.extensions.fti(packet.header.codepoint)?;
         let encoding = packet.extensions.content_encoding();
@@ -178,6 +185,15 @@ impl FdtStore {
         match FdtInstance::parse(&document) {
             Ok(instance) => Ok(self.hold(now, id, instance, digest)),
             Err(reason) => Ok(FdtEvent::Unreadable { id, reason }),
+        }
+    }
+
+    /// Learns the sender's clock from a packet of any object of the session.
+    // spec: rfc5651 5.2.2 (a hint: it is used for nothing but the expiry)
+    pub fn handle_clock(&mut self, now: Utc, extensions: &Extensions<'_>) {
+        let times = extensions.time().ok().flatten();
+        if let Some(clock) = times.and_then(|times| times.sender_clock) {
+            self.sender_clock = Some((now.from_ntp_near(clock), now));
         }
     }
 
@@ -220,12 +236,11 @@ impl FdtStore {
         std::mem::take(&mut self.given_up)
     }
 
-    /// Returns the instances of which symbols were received and that are not held: their ids, and
+    /// Returns the instances of which symbols were received and that never were whole: their ids, and
     /// whether their FEC parameters are known.
     pub fn unfinished(&self) -> impl Iterator<Item = (u32, bool)> {
-        let is_held = |id: u32| self.held.iter().any(|held| held.id == id);
         let all = self.assemblies.iter().map(|(id, assembly)| (*id, assembly.has_parameters()));
-        all.filter(move |(id, _)| !is_held(*id))
+        all.filter(|(id, _)| !self.whole.contains(id))
     }
 
     /// Removes the expired instances.
@@ -237,11 +252,12 @@ impl FdtStore {
     /// Forgets all instances, held or collected, other than `id`: those of a session that is over.
     pub fn keep_only(&mut self, id: u32) {
         self.held.retain(|held| held.id == id);
+        self.whole.retain(|whole| *whole == id);
         self.assemblies.retain(|collected, _| *collected == id);
         self.collected_bytes = self.assemblies.values().map(Assembly::counted).sum();
     }
 
-    /// Returns whether symbols of an instance were received that is not held.
+    /// Returns whether symbols of an instance were received that never was whole.
     #[must_use]
     pub fn is_collecting(&self) -> bool {
         self.unfinished().next().is_some()
@@ -297,6 +313,10 @@ impl FdtStore {
     }
 
     fn hold(&mut self, now: Utc, id: u32, instance: FdtInstance, digest: Hash16) -> FdtEvent {
+        if self.whole.len() >= MAX_WHOLE {
+            self.whole.pop_first();
+        }
+        self.whole.insert(id);
         let (expires, overdue) = self.expiry(now, &instance);
         if expires <= now {
             return FdtEvent::Expired { id, overdue };

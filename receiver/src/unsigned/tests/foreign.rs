@@ -225,3 +225,43 @@ fn a_dissected_session_names_its_schemes_and_what_was_skipped() {
     assert!(problem.contains("ID 129 (Small Block Systematic) is not supported"), "{problem}");
     assert_eq!(objects[2].fec_encoding_id, 129);
 }
+
+#[test]
+fn symbols_of_an_object_whose_entry_cannot_be_read_keep_nobody_waiting() {
+    let digest = "Content-MD5='d41d8cd98f00b204e9800998ecf8427e'";
+    let odd = |entry: &str| entry.replacen("<File ", &format!("<File {digest} "), 1);
+    let packets = SENT.data(&octets(100), no_code(), 0..9);
+    for (entry, standing) in [(odd(GOOD), Standing::Refused), (GOOD.to_owned(), Standing::Complete)]
+    {
+        let mut bench = Bench::new();
+        bench.receive(&table(0, &entries(&entry)));
+        packets.iter().for_each(|packet| bench.receive(packet));
+        bench.sync();
+        assert_eq!(bench.standing(), standing);
+        // Another object may be described yet.
+        Sent { toi: 9, ..SENT }
+            .data(&octets(100), no_code(), 0..9)
+            .iter()
+            .for_each(|packet| bench.receive(packet));
+        bench.sync();
+        assert_eq!(bench.standing(), Standing::Open);
+    }
+}
+
+#[test]
+fn the_clock_of_the_sender_is_read_from_packets_of_files_too() {
+    let oti = raptorq(400, 1);
+    let sent = Sent { fti: false, ..SENT };
+    let fdt = sent.fdt_until(now().utc, oti, None);
+    let clock = Utc(now().utc.0 - 3_600_000).ntp_seconds();
+    let time = [&[2, 2, 0x80, 0][..], &clock.to_be_bytes()].concat();
+    for (extensions, arrives) in [(&time[..], true), (&[], false)] {
+        let mut bench = Bench::new();
+        for (id, octets) in proto::fixtures::packet::symbols(&oti, &octets(400), 0) {
+            bench.receive(&sent.packet(1, 6, extensions, id, &octets));
+        }
+        bench.receive(&fdt);
+        bench.sync();
+        assert_eq!(bench.file("fw.bin").is_some(), arrives);
+    }
+}

@@ -136,3 +136,70 @@ fn silent_files_of_a_session_make_room_for_others_of_it_and_keep_their_symbols()
     }
     assert!(bench.is_all_complete(), "{:?}", bench.core.files().collect::<Vec<_>>());
 }
+
+/// Returns a dissected capture: a packet each second, those of each group after this many more.
+fn dissected(groups: &[(u64, Vec<Vec<u8>>)]) -> (Vec<dissect::DissectedObject>, Vec<String>) {
+    let mut dissector = dissect::Dissector::new();
+    let mut at = now().utc;
+    for (pause, packets) in groups {
+        at = at + Duration::from_secs(*pause);
+        for packet in packets {
+            dissector.handle_datagram(at, SENDER.into(), packet);
+        }
+    }
+    let objects = dissector.objects().into_iter().filter(|object| object.toi != "0").collect();
+    (objects, dissector.notes())
+}
+
+#[test]
+fn a_dissected_capture_names_what_a_reception_would_not_use() {
+    let longer = Oti::NoCode(NoCodeOti::new(101, 16, 9).unwrap());
+    let contradicted = vec![SENT.instance(0, entry())];
+    let why = "EXT_FTI and FDT disagree about its transfer length: 101 and 100";
+    for order in [[0, 1], [1, 0]] {
+        let groups = [(0, contradicted.clone()), (0, data(true, longer))];
+        let groups: Vec<_> = order.iter().map(|at: &usize| groups[*at].clone()).collect();
+        let (objects, notes) = dissected(&groups);
+        assert_eq!(objects[0].problem.as_deref(), Some(&*format!("nothing is usable: {why}")));
+        assert_eq!(notes, [format!("TOI 1: 7 packets cannot be used: {why}")]);
+    }
+    let smaller = Oti::NoCode(NoCodeOti::new(100, 15, 9).unwrap());
+    let fdt = FileEntry::plain(Toi(1), "a.bin", "text/plain", smaller);
+    let (objects, notes) = dissected(&[(0, vec![SENT.instance(0, fdt)]), (0, data(false, oti()))]);
+    let why = "its symbols have 16 octets, by its description 15";
+    let problem = objects[0].problem.clone().unwrap();
+    assert!(!objects[0].complete && problem.contains(why), "{problem}");
+    assert!(notes[0].starts_with("TOI 1: ") && notes[0].contains(why), "{notes:?}");
+    let (_, notes) = dissected(&[(0, vec![vec![0x10], vec![0x30, 0x10, 3, 0]])]);
+    assert_eq!(notes.len(), 2, "{notes:?}");
+}
+
+#[test]
+fn contents_of_one_object_are_dissected_one_by_one() {
+    let other = FileEntry { content_location: "b.bin".to_owned(), ..entry() };
+    let part = || data(false, oti())[..3].to_vec();
+    let whole = || data(false, oti());
+    let (objects, notes) = dissected(&[
+        (0, vec![SENT.instance(0, entry())]),
+        (0, part()),
+        (1, vec![SENT.instance(1, other)]),
+        (0, whole()),
+    ]);
+    let states: Vec<_> =
+        objects.iter().map(|it| (it.location.as_deref(), it.content, it.complete)).collect();
+    assert_eq!(states, [(Some("a.bin"), 1, false), (Some("b.bin"), 2, true)]);
+    assert!(notes[0].contains("TOI 1 is described anew"), "{notes:?}");
+
+    // Another document under its ID after a silence, without a digest: the sender started again.
+    let later = SENT.instance_until(now().utc + 2 * HOUR, 0, entry());
+    for (pause, contents) in [(9, 1), (10, 2)] {
+        let (objects, _) = dissected(&[
+            (0, vec![SENT.instance(0, entry())]),
+            (0, part()),
+            (pause, vec![later.clone()]),
+            (0, whole()),
+        ]);
+        assert_eq!(objects.len(), contents, "{objects:?}");
+        assert!(objects.last().unwrap().complete);
+    }
+}

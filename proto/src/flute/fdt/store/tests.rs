@@ -214,6 +214,20 @@ fn the_instances_of_a_session_that_is_over_are_forgotten() {
     assert!(ids(&store) == [1] && !store.is_collecting());
 }
 
+#[test]
+fn symbols_of_an_instance_that_was_whole_announce_nothing_new() {
+    let mut store = FdtStore::default();
+    for id in 1..=6 {
+        tell(&mut store, id, &instance(vec![file(u128::from(id), "a")]));
+    }
+    assert!(!ids(&store).contains(&1));
+    let again = |id| Sent::new(id, 9, 1).packet(0, 0, 0, b"<");
+    assert_eq!(push(&mut store, NOW, &again(1)), Ok(FdtEvent::Collected));
+    assert!(!store.is_collecting());
+    assert_eq!(push(&mut store, NOW, &again(7)), Ok(FdtEvent::Collected));
+    assert!(store.is_collecting());
+}
+
 // test: rfc6726 3.4.1
 #[test]
 fn ids_may_leave_gaps_and_wrap() {
