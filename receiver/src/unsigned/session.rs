@@ -506,7 +506,6 @@ impl FluteSession {
         }
         self.issue = (self.issue.0 + 1, 0);
         self.truncated.clear();
-        self.unread = Unread::default();
         self.early.clear();
         self.fdt.keep_only(instance.id);
         self.files.leave();

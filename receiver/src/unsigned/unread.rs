@@ -12,9 +12,9 @@ const MAX_TOIS: usize = 4096;
 
 /// Parts of a session's FDT that cannot be read.
 ///
-/// They count until the session is over, until an instance that can be read comes under the same
-/// ID, or until another one describes the same object. Their expiry changes nothing: what was
-/// announced did not arrive.
+/// They count until an instance that can be read comes under the same ID, or another one describes the
+/// same object. Neither their expiry nor another session changes anything: what was announced did not
+/// arrive.
 #[derive(Debug, Default)]
 pub(super) struct Unread {
     /// By FDT Instance ID.
