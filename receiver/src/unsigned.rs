@@ -365,7 +365,7 @@ impl UnsignedReceiver {
     /// Describes a file as the next instance does whose turn it is, once it is finished or silent.
     fn adopt(&mut self, now: Now, of: UnsignedIdentity) {
         while self.objects.progress(now.mono, &of) != Progress::Active {
-            if self.sessions.adopt(&of).is_none() {
+            if !self.sessions.adopt(&of) {
                 self.contradicted.remove(&of);
                 return;
             }

@@ -174,14 +174,8 @@ impl Announced {
         self.is_former || self.until <= now
     }
 
-    /// Takes another description of the file; adds the entries that lose their turn to `lost`.
-    pub(super) fn update(
-        &mut self,
-        now: Utc,
-        offered: Other,
-        progress: Progress,
-        lost: &mut Vec<FileEntry>,
-    ) -> Update {
+    /// Takes another description of the file.
+    pub(super) fn update(&mut self, now: Utc, offered: Other, progress: Progress) -> Update {
         let has_ended = self.has_ended(now);
         // An entry may leave out what an earlier one states, as long as the file is the same.
         let is_anew = has_ended || progress == Progress::Refused;
@@ -191,16 +185,15 @@ impl Announced {
         let is_open = has_ended && self.entry.content_md5.is_none();
         let is_active = progress == Progress::Active || self.is_contradicted();
         if differs && is_active {
-            self.queue(offered, lost);
+            self.queue(offered);
             return Update::Waits;
         }
         if (differs || is_open) && !is_active {
-            lost.extend((progress != Progress::Finished).then(|| self.entry.clone()));
             self.begin(self.number + 1, offered);
             return Update::Begins;
         }
         self.number = self.latest_number() + 1;
-        lost.extend(self.others.drain(..).map(|(_, other)| other.entry));
+        self.others.clear();
         let is_later = compare(&offered.issue, &self.issue) == Ordering::Greater;
         if has_ended || is_later {
             self.issue = offered.issue;
@@ -211,7 +204,7 @@ impl Announced {
     }
 
     /// Lets a description wait for its turn, once.
-    fn queue(&mut self, offered: Other, lost: &mut Vec<FileEntry>) {
+    fn queue(&mut self, offered: Other) {
         if let Some((_, last)) = self.others.back_mut()
             && !differ(&last.entry, &offered.entry)
             && !differ(&offered.entry, &last.entry)
@@ -223,16 +216,15 @@ impl Announced {
         while self.others.len() > MAX_OTHERS
             || self.others.len() > 1 && self.others_bytes() > MAX_OTHERS_BYTES
         {
-            lost.extend(self.others.pop_front().map(|(_, other)| other.entry));
+            self.others.pop_front();
         }
     }
 
-    /// Begins with the description whose turn it is; returns the entry that it replaces.
-    pub(super) fn adopt(&mut self) -> Option<FileEntry> {
-        let (number, other) = self.others.pop_front()?;
-        let before = self.entry.clone();
+    /// Begins with the description whose turn it is; returns whether there was one.
+    pub(super) fn adopt(&mut self) -> bool {
+        let Some((number, other)) = self.others.pop_front() else { return false };
         self.begin(number, other);
-        Some(before)
+        true
     }
 
     fn begin(&mut self, number: u64, Other { entry, until, issue }: Other) {

@@ -118,8 +118,6 @@ pub(super) struct DescriptionChanges {
     pub(super) described: Vec<Toi>,
     /// Files that are described otherwise while symbols of them come.
     pub(super) contradicted: BTreeSet<Toi>,
-    /// Entries that were described otherwise before their content was received.
-    pub(super) lost: Vec<FileEntry>,
     /// Set when the instance begins another session under the name.
     pub(super) begins_session: bool,
     /// Files whose entry made room for others.
@@ -324,14 +322,16 @@ impl Sessions {
         older.into_iter().map(|toi| UnsignedIdentity { toi, ..*of }).collect()
     }
 
-    /// Describes a file as the next instance that waits for its turn does; returns the entry that
-    /// this replaces.
-    pub(super) fn adopt(&mut self, of: &UnsignedIdentity) -> Option<FileEntry> {
-        let session = self.sessions.get_mut(&session_of(of))?;
-        let replaced = session.files.change(of.toi, Announced::adopt)??;
+    /// Describes a file as the next instance that waits for its turn does; returns whether there was
+    /// one.
+    pub(super) fn adopt(&mut self, of: &UnsignedIdentity) -> bool {
+        let Some(session) = self.sessions.get_mut(&session_of(of)) else { return false };
+        if session.files.change(of.toi, Announced::adopt) != Some(true) {
+            return false;
+        }
         session.early.remove(&of.toi);
         session.count_bytes();
-        Some(replaced)
+        true
     }
 
     /// Returns all described files.
@@ -453,9 +453,7 @@ impl FluteSession {
             let toi = offered.entry.toi;
             if self.files.files().contains_key(&toi) {
                 let progress = (known.progress)(toi);
-                let update = self
-                    .files
-                    .change(toi, |file| file.update(now.utc, offered, progress, &mut changes.lost));
+                let update = self.files.change(toi, |file| file.update(now.utc, offered, progress));
                 match update {
                     Some(Update::Begins) => {
                         self.early.remove(&toi);
